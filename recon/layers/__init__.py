@@ -1,0 +1,24 @@
+"""Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout."""
+
+from recon.layers.lowpass import BinomialBlur
+from recon.layers.padding import circular_pad, set_padding_mode
+from recon.layers.phases import align, check_sizes, circular_shift, decimate, merge_phases, restore, split_phases
+from recon.layers.pooling import PolyphaseMaxPool
+from recon.layers.selectors import FixedPhase, MaxNorm, phase_margin
+
+__all__ = [
+    "BinomialBlur",
+    "FixedPhase",
+    "MaxNorm",
+    "PolyphaseMaxPool",
+    "align",
+    "check_sizes",
+    "circular_pad",
+    "circular_shift",
+    "decimate",
+    "merge_phases",
+    "phase_margin",
+    "restore",
+    "set_padding_mode",
+    "split_phases",
+]

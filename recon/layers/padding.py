@@ -1,0 +1,154 @@
+"""Circular padding: with it a convolution or a pooling commutes with circular shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recon.errors import InputError
+from recon.layers.selectors import check_choice
+
+Pads = Sequence[tuple[int, int]]
+PADDING_MODES = ("circular", "zeros")
+
+
+def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Pairs (where in the padded tensor, where in the plain one), the centre first."""
+    axes = []
+    for n, (left, right) in zip(size, pads, strict=True):
+        parts = [(slice(left, left + n), slice(0, n))]
+        if left:
+            parts.append((slice(0, left), slice(n - left, n)))
+        if right:
+            parts.append((slice(left + n, left + n + right), slice(0, right)))
+        axes.append(parts)
+    for combination in product(*axes):
+        yield (..., *(p for p, _ in combination)), (..., *(q for _, q in combination))  # type: ignore[misc]
+
+
+class _CircularPad(torch.autograd.Function):
+    """torch's own circular pad has a backward several times slower; this one adds the borders back."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
+        size = x.shape[-len(pads) :]
+        ctx.size, ctx.pads = size, pads
+        out = x.new_empty(*x.shape[: -len(pads)], *(n + a + b for n, (a, b) in zip(size, pads, strict=True)))
+        for padded, plain in _regions(size, pads):
+            out[padded] = x[plain]
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+        return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
+
+
+class _CircularPadBackward(torch.autograd.Function):
+    """The adjoint of the pad, itself differentiable (its adjoint is the pad)."""
+
+    @staticmethod
+    def forward(ctx, grad: Tensor, size: torch.Size, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.pads = pads
+        regions = _regions(size, pads)
+        out = grad[next(regions)[0]].clone(memory_format=torch.contiguous_format)
+        for padded, plain in regions:
+            out[plain] += grad[padded]
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+        return circular_pad(grad, ctx.pads), None, None
+
+
+def circular_pad(x: Tensor, pads: Pads) -> Tensor:
+    """Pad periodically: y[n] = x[(n - left) mod size] on each spatial axis.
+
+    Args:
+        x: ``(batch, channel, *spatial)``.
+        pads: (left, right) for each spatial axis in the tensor's order; more than a whole period is allowed.
+
+    Returns:
+        ``(batch, channel, *(left + size + right))``.
+    """
+    if not any(a or b for a, b in pads):
+        return x
+    size = x.shape[-len(pads) :]
+    if all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
+        return _CircularPad.apply(x, tuple(pads))
+    for axis, (n, (left, right)) in enumerate(zip(size, pads, strict=True), x.dim() - len(pads)):
+        x = x.index_select(axis, torch.arange(-left, n + right, device=x.device) % n)
+    return x
+
+
+class _CircularConv(nn.modules.conv._ConvNd):
+    """A convolution that pads circularly by its own ``padding``; parameters and state dict are the plain one's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.padding, str):
+            raise InputError(f"padding={self.padding!r} has no circular form here: give it in pixels")
+        pads = [(p, p) for p in self.padding]
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(pads) - 1]
+        return convolve(circular_pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class _CircularConvTranspose(nn.modules.conv._ConvTransposeNd):
+    """A transposed convolution whose output, of size stride * size, wraps around.
+
+    y[j] = sum_i x[i] w[j + padding - stride i] with i over all periods: the input is padded by the samples that
+    reach in from outside and the overhang is cut off. Commutes with circular shifts (by the stride times).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads, crops = [], []
+        for n, s, k, p, dilation, extra in zip(
+            x.shape[2:], self.stride, self.kernel_size, self.padding, self.dilation, self.output_padding, strict=True
+        ):
+            reach = dilation * (k - 1)
+            if not isinstance(p, int) or reach + 1 - 2 * p + extra != s:
+                raise InputError(
+                    f"a circular transposed convolution must make the image {s} times larger, but kernel {k}, "
+                    f"dilation {dilation}, padding {p} and output_padding {extra} do not"
+                )
+            left, right = max((reach - p) // s, 0), (s - 1 + p) // s
+            pads.append((left, right))
+            crops.append(slice(left * s + p, (left + n) * s + p))
+        transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(pads) - 1]
+        x = circular_pad(x, pads)
+        full = transpose(x, self.weight, self.bias, self.stride, 0, self.output_padding, self.groups, self.dilation)
+        return full[(..., *crops)]
+
+
+_CIRCULAR: dict[type, type] = {
+    plain: type(f"Circular{plain.__name__}", (base, plain), {"__doc__": base.__doc__})
+    for base, kinds in (
+        (_CircularConv, (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
+        (_CircularConvTranspose, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)),
+    )
+    for plain in kinds
+}
+_PLAIN = {circular: plain for plain, circular in _CIRCULAR.items()}
+
+
+def set_padding_mode(module: nn.Module, mode: str) -> Any:
+    """Make every (transposed) convolution inside ``module`` pad "circular" or "zeros", in place.
+
+    Only what happens at the border changes: parameters, hooks and state-dict keys stay. For networks whose
+    blocks, like MONAI's, do not take a padding mode.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: an unknown mode.
+    """
+    check_choice("padding", mode, PADDING_MODES)
+    classes = _CIRCULAR if mode == "circular" else _PLAIN
+    for child in module.modules():
+        if type(child) in classes:
+            child.__class__ = classes[type(child)]
+    return module

@@ -1,0 +1,193 @@
+"""Polyphase components, and the two circular shifts everything else is made of: align and restore.
+
+For a stride s and an offset r in {0..s-1}^d the polyphase component is x_r[n] = x[s n + r]. A *phase* names one
+component per sample: an int64 tensor ``(batch,)`` that counts the offsets in row-major order, or None for
+offset 0 in every sample (the plain strided grid, for which nothing needs to move).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from recon.errors import InputError
+
+AXES = ("depth", "height", "width")
+
+Phase = Tensor | None
+
+
+def check_sizes(size: torch.Size | tuple[int, ...], multiple: int) -> None:
+    """Refuse spatial sizes that are not multiples of the (total) stride.
+
+    Raises:
+        InputError: names the side, the multiple and the two remedies.
+    """
+    for name, n in zip(AXES[-len(size) :], size, strict=True):
+        if n == 0 or n % multiple:
+            smaller, larger = n // multiple * multiple, (n // multiple + 1) * multiple
+            crop = f"crop it to {smaller} or " if smaller else ""
+            raise InputError(f"{name} {n} is not a multiple of the total stride {multiple}: {crop}pad it to {larger}")
+
+
+def split_phases(x: Tensor, stride: int) -> Tensor:
+    """Split into polyphase components, x_r[n] = x[stride n + r].
+
+    Args:
+        x: ``(batch, channel, *spatial)``.
+        stride: the stride s, the same on each spatial axis.
+
+    Returns:
+        ``(batch, phase, channel, *spatial / stride)``, phases in row-major order of their offsets r.
+
+    Raises:
+        InputError: a side is not a multiple of the stride.
+    """
+    spatial = x.shape[2:]
+    d = len(spatial)
+    check_sizes(spatial, stride)
+    x = x.reshape(*x.shape[:2], *(part for n in spatial for part in (n // stride, stride)))
+    offsets, positions = range(3, 3 + 2 * d, 2), range(2, 2 + 2 * d, 2)
+    return x.permute(0, *offsets, 1, *positions).flatten(1, d)
+
+
+def merge_phases(components: Tensor, stride: int) -> Tensor:
+    """The inverse of :func:`split_phases`.
+
+    Args:
+        components: ``(batch, phase, channel, *spatial / stride)`` with stride^d phases.
+        stride: the stride s.
+
+    Returns:
+        ``(batch, channel, *spatial)``.
+    """
+    batch, n_phases, channels, *coarse = components.shape
+    d = len(coarse)
+    if n_phases != stride**d:
+        raise ValueError(f"{n_phases} phases do not make a stride of {stride} in {d} dimensions: expected {stride**d}")
+    x = components.reshape(batch, *(stride,) * d, channels, *coarse)
+    order = [part for axis in range(d) for part in (2 + d + axis, 1 + axis)]
+    return x.permute(0, 1 + d, *order).reshape(batch, channels, *(n * stride for n in coarse))
+
+
+def phase_offsets(phase: Tensor, stride: int, spatial_dims: int) -> Tensor:
+    """The offsets r ``(batch, spatial_dims)`` that a phase ``(batch,)`` names."""
+    powers = stride ** torch.arange(spatial_dims - 1, -1, -1, device=phase.device)
+    return phase[:, None] // powers % stride
+
+
+class _CircularShift(torch.autograd.Function):
+    """y[b, c, n] = x[b, c, (n - shifts[b]) mod size]; its gradient is the shift back."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, shifts: Tensor) -> Tensor:
+        ctx.save_for_backward(shifts)
+        return _roll_samples(x, shifts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+        (shifts,) = ctx.saved_tensors
+        return circular_shift(grad, -shifts), None
+
+
+def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
+    dims = tuple(range(1, x.dim() - 1))
+    if x.device.type == "cpu":  # reading the shifts costs nothing here, and a roll is a plain copy
+        rolled = [sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)]
+        return torch.stack(rolled) if len(rolled) > 1 else rolled[0][None]
+    index = torch.zeros((len(x),) + (1,) * (x.dim() - 2), dtype=torch.int64, device=x.device)
+    for axis, n in enumerate(x.shape[2:]):
+        source = (torch.arange(n, device=x.device) - shifts[:, axis, None]) % n
+        index = index * n + source.view(len(x), *(n if i == axis else 1 for i in range(x.dim() - 2)))
+    flat = index.reshape(len(x), 1, -1).expand(-1, x.shape[1], -1)
+    return x.flatten(2).gather(2, flat).view(x.shape)
+
+
+def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
+    """Shift each sample circularly by its own vector: y[b, c, n] = x[b, c, (n - shifts[b]) mod size].
+
+    Args:
+        x: ``(batch, channel, *spatial)``.
+        shifts: int64 ``(batch, spatial_dims)``, in pixels; positive moves towards higher indices.
+
+    Returns:
+        Shape and dtype of ``x``. Differentiable in ``x``; without a host-device sync on a GPU.
+    """
+    if shifts.shape != (len(x), x.dim() - 2):
+        raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(len(x), x.dim() - 2)}")
+    return _CircularShift.apply(x, shifts)
+
+
+def align(x: Tensor, phase: Phase, stride: int) -> Tensor:
+    """Shift each sample circularly by minus its phase's offset, so that a plain strided op samples that phase.
+
+    Args:
+        x: ``(batch, channel, *spatial)``.
+        phase: int64 ``(batch,)``, or None for offset 0 (``x`` itself is returned).
+        stride: the stride the phase belongs to.
+
+    Source: DESIGN section 1, an exact reformulation of APS-D (arXiv 2011.14214, section 4).
+    """
+    return x if phase is None else circular_shift(x, -phase_offsets(phase, stride, x.dim() - 2))
+
+
+def restore(x: Tensor, phase: Phase, stride: int) -> Tensor:
+    """The inverse of :func:`align`: shift each sample circularly by plus its phase's offset.
+
+    After a transposed convolution of the same stride this is APS-U (arXiv 2105.04040, section 3).
+    """
+    return x if phase is None else circular_shift(x, phase_offsets(phase, stride, x.dim() - 2))
+
+
+class _Decimate(torch.autograd.Function):
+    """Pick one component per sample; the gradient is written into zeros once."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, phase: Tensor, stride: int) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(phase)
+        ctx.stride, ctx.shape = stride, x.shape
+        if x.device.type == "cpu":
+            grids = _grids(x.shape, phase, stride)
+            return torch.stack([sample[grid] for sample, grid in zip(x, grids, strict=True)])
+        components = split_phases(x, stride)
+        return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+        (phase,) = ctx.saved_tensors
+        out = grad.new_zeros(ctx.shape)
+        if grad.device.type == "cpu":
+            for sample, part, grid in zip(out, grad, _grids(ctx.shape, phase, ctx.stride), strict=True):
+                sample[grid] = part
+        else:
+            n_phases = prod(ctx.shape[2:]) // prod(grad.shape[2:])
+            index = phase.view(-1, *(1,) * grad.dim()).expand(-1, 1, *grad.shape[1:])
+            components = grad.new_zeros(len(grad), n_phases, *grad.shape[1:])
+            out = merge_phases(components.scatter(1, index, grad[:, None]), ctx.stride)
+        return out, None, None
+
+
+def _grids(shape: torch.Size, phase: Tensor, stride: int) -> list[tuple[slice, ...]]:
+    offsets = phase_offsets(phase, stride, len(shape) - 2).tolist()
+    return [(slice(None), *(slice(r, None, stride) for r in offset)) for offset in offsets]
+
+
+def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:
+    """Keep the polyphase component that the phase names: y[n] = x[stride n + r].
+
+    Equal to plain striding of the aligned input, without moving what is dropped.
+
+    Args:
+        x: ``(batch, channel, *spatial)``.
+        phase: int64 ``(batch,)``, or None for offset 0.
+        stride: the stride s.
+
+    Returns:
+        ``(batch, channel, *spatial / stride)``.
+    """
+    check_sizes(x.shape[2:], stride)
+    if phase is None:
+        return x[(slice(None), slice(None)) + (slice(None, None, stride),) * (x.dim() - 2)]
+    return _Decimate.apply(x, phase, stride)

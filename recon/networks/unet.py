@@ -1,0 +1,179 @@
+"""U-Nets on MONAI's blocks: plain, anti-aliased, and truly shift equivariant, with one state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.networks.blocks import UpSample
+from monai.networks.layers.factories import Conv
+from monai.networks.nets.basic_unet import TwoConv
+from torch import Tensor, nn
+
+from recon.errors import InputError
+from recon.layers import (
+    BinomialBlur,
+    FixedPhase,
+    MaxNorm,
+    PolyphaseMaxPool,
+    check_sizes,
+    phase_margin,
+    restore,
+    set_padding_mode,
+)
+from recon.layers.selectors import check_choice
+
+SAMPLINGS = ("stride", "lpf", "aps")
+NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
+ACTIVATIONS: dict[str, Any] = {
+    "relu": ("relu", {"inplace": True}),
+    "leakyrelu": ("leakyrelu", {"negative_slope": 0.1, "inplace": True}),
+}
+
+
+def resolve_blur(sampling: str, blur: int | None) -> int:
+    """The size of the blur that a (sampling, blur) pair means: stride 1, lpf 3 and aps 1 by default.
+
+    Raises:
+        InputError: an unknown sampling, a size outside 1 to 7, stride with a blur, lpf without one.
+    """
+    check_choice("sampling", sampling, SAMPLINGS)
+    size = {"stride": 1, "lpf": 3, "aps": 1}[sampling] if blur is None else blur
+    BinomialBlur(size)
+    if sampling == "stride" and size != 1:
+        raise InputError(f"sampling stride has no blur: for blur {size} write sampling lpf or aps")
+    if sampling == "lpf" and size == 1:
+        raise InputError("sampling lpf with blur 1 does not blur: write sampling stride, or blur 2 to 7")
+    return size
+
+
+class UNet(nn.Module):
+    """A U-Net with `len(widths) - 1` levels: two convolutions, max-pool down; transposed convolution, skip, two up.
+
+    Each level's pool chooses a phase; the same level's up path restores it. That is the whole difference between
+    the variants, so all of them share parameters and state-dict keys, and weights move freely between them.
+    With ``sampling="aps"``, circular padding and eval mode, f(T x) = T f(x) for every circular shift T.
+
+    Args:
+        spatial_dims: 1, 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        widths: channels of each level, from the image down; the paper's are 64, 128, 256, 512, 1024.
+        norm: "batch" or "instance" (affine, as in MONAI's BasicUNet).
+        activation: "relu" or "leakyrelu" (slope 0.1).
+        sampling: "stride" (plain), "lpf" (blurred max-pool) or "aps" (adaptive polyphase sampling).
+        blur: size of the binomial blur, 1 to 7; None means 1 for stride, 3 for lpf, 1 for aps.
+        padding: "circular" (needed for exact equivariance) or "zeros".
+        stride: the stride of each level.
+        criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min.
+        score_on: where aps scores: "output" of the dense pool (the papers' choice) or its "input".
+        residual: add the input to the output, f(x) = x + net(x).
+        dropout: probability of dropout after each convolution.
+
+    Raises:
+        InputError: settings that cannot work together; see :func:`resolve_blur` and :class:`PolyphaseMaxPool`.
+
+    Source: arXiv 2105.04040, section 4; MONAI's BasicUNet.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        norm: str = "batch",
+        activation: str = "relu",
+        sampling: str = "aps",
+        blur: int | None = None,
+        padding: str = "circular",
+        stride: int = 2,
+        criterion: str = "l2",
+        score_on: str = "output",
+        residual: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        size = resolve_blur(sampling, blur)
+        check_choice("norm", norm, NORMS)
+        check_choice("activation", activation, ACTIVATIONS)
+        if len(widths) < 2:
+            raise InputError(f"widths {list(widths)} make no U-Net: give at least two levels")
+        if residual and in_channels != out_channels:
+            raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
+        self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
+
+        def convolutions(n_in: int, n_out: int) -> nn.Module:
+            return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
+
+        def pool() -> PolyphaseMaxPool:
+            selector = MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
+            return PolyphaseMaxPool(spatial_dims, stride, selector=selector, lowpass=down_blur)
+
+        down_blur = BinomialBlur(size) if size > 1 else None
+        self.lowpass = BinomialBlur(size, mirrored=True) if size > 1 else nn.Identity()
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.encoders = nn.ModuleList(
+            [convolutions(in_channels, widths[0]), *(convolutions(fine, coarse) for fine, coarse in pairs)]
+        )
+        self.pools = nn.ModuleList(pool() for _ in pairs)
+        self.ups = nn.ModuleList(UpSample(spatial_dims, coarse, fine, stride) for fine, coarse in pairs)
+        self.decoders = nn.ModuleList(convolutions(2 * fine, fine) for fine, _ in pairs)
+        self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, kernel_size=1)
+        set_padding_mode(self, padding)
+
+    @property
+    def total_stride(self) -> int:
+        """The product of the strides; each side of the input must be a multiple of it."""
+        return self.stride**self.n_levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct.
+
+        Args:
+            x: ``(batch, in_channels, *spatial)``, each side a multiple of ``total_stride``.
+
+        Returns:
+            ``(batch, out_channels, *spatial)``.
+
+        Raises:
+            InputError: a side is not a multiple of the total stride.
+        """
+        check_sizes(x.shape[2:], self.total_stride)
+        y = self.head(self._level(0, x))
+        return x + y if self.residual else y
+
+    def _level(self, level: int, x: Tensor) -> Tensor:
+        fine = self.encoders[level](x)
+        if level == self.n_levels:
+            return fine
+        coarse, phase = self.pools[level](fine)
+        coarse = self._level(level + 1, coarse)
+        up = restore(self.lowpass(self.ups[level](coarse)), phase, self.stride)
+        return self.decoders[level](torch.cat([fine, up], dim=1))
+
+
+@contextmanager
+def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the phase margins of every adaptive selector while the network runs.
+
+    Yields a list that grows by one ``(batch,)`` tensor per selector and forward pass, from the image down:
+    (best - second score) / |best|, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
+
+        with record_margins(network) as margins:
+            network(x)
+        smallest = torch.stack(margins).amin(0)
+    """
+    margins: list[Tensor] = []
+
+    def collect(selector: MaxNorm, args: tuple[Tensor, int], phase: Tensor) -> None:
+        margins.append(phase_margin(selector.score(*args)))
+
+    hooks = [m.register_forward_hook(collect) for m in network.modules() if isinstance(m, MaxNorm)]
+    try:
+        yield margins
+    finally:
+        for hook in hooks:
+            hook.remove()
