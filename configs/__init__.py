@@ -1,0 +1,1 @@
+"""The YAML files with each task's settings."""

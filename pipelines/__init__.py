@@ -1,0 +1,1 @@
+"""Tasks, training, evaluation and the commands."""

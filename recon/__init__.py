@@ -1,0 +1,30 @@
+"""Truly shift-equivariant image reconstruction: align, run, restore.
+
+- :mod:`recon.layers`: polyphase components, selectors, blur, circular padding, pooling
+- :mod:`recon.networks`: U-Nets
+- :mod:`recon.physics`: the MRI measurement
+- :mod:`recon.metrics`: image quality and shift equivariance
+
+Tensors in, tensors out: no file, no command line, no training loop.
+"""
+
+from recon.errors import InputError
+from recon.layers import BinomialBlur, FixedPhase, MaxNorm, PolyphaseMaxPool, align, restore, set_padding_mode
+from recon.metrics import equivariance, nmse, psnr, ssim
+from recon.networks import UNet
+
+__all__ = [
+    "BinomialBlur",
+    "FixedPhase",
+    "InputError",
+    "MaxNorm",
+    "PolyphaseMaxPool",
+    "UNet",
+    "align",
+    "equivariance",
+    "nmse",
+    "psnr",
+    "restore",
+    "set_padding_mode",
+    "ssim",
+]

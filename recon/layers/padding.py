@@ -17,7 +17,7 @@ Pads = Sequence[tuple[int, int]]
 PADDING_MODES = ("circular", "zeros")
 
 
-def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[Any, Any]]:
     """Pairs (where in the padded tensor, where in the plain one), the centre first."""
     axes = []
     for n, (left, right) in zip(size, pads, strict=True):
@@ -28,7 +28,7 @@ def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[tuple[slice, ...
             parts.append((slice(left + n, left + n + right), slice(0, right)))
         axes.append(parts)
     for combination in product(*axes):
-        yield (..., *(p for p, _ in combination)), (..., *(q for _, q in combination))  # type: ignore[misc]
+        yield (..., *(p for p, _ in combination)), (..., *(q for _, q in combination))
 
 
 class _CircularPad(torch.autograd.Function):
@@ -44,7 +44,7 @@ class _CircularPad(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
 
 
@@ -61,7 +61,7 @@ class _CircularPadBackward(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         return circular_pad(grad, ctx.pads), None, None
 
 
@@ -104,7 +104,8 @@ class _CircularConvTranspose(nn.modules.conv._ConvTransposeNd):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        pads, crops = [], []
+        pads: list[tuple[int, int]] = []
+        crops: list[slice] = []
         for n, s, k, p, dilation, extra in zip(
             x.shape[2:], self.stride, self.kernel_size, self.padding, self.dilation, self.output_padding, strict=True
         ):
@@ -120,7 +121,7 @@ class _CircularConvTranspose(nn.modules.conv._ConvTransposeNd):
         transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(pads) - 1]
         x = circular_pad(x, pads)
         full = transpose(x, self.weight, self.bias, self.stride, 0, self.output_padding, self.groups, self.dilation)
-        return full[(..., *crops)]
+        return full[(slice(None), slice(None), *crops)]
 
 
 _CIRCULAR: dict[type, type] = {

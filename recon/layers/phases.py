@@ -87,7 +87,7 @@ class _CircularShift(torch.autograd.Function):
         return _roll_samples(x, shifts)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (shifts,) = ctx.saved_tensors
         return circular_shift(grad, -shifts), None
 
@@ -155,7 +155,7 @@ class _Decimate(torch.autograd.Function):
         return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (phase,) = ctx.saved_tensors
         out = grad.new_zeros(ctx.shape)
         if grad.device.type == "cpu":

@@ -30,7 +30,8 @@ class PolyphaseMaxPool(nn.Module):
         lowpass: BinomialBlur or None.
 
     Raises:
-        InputError: linf scores of a dense max-pool, whose maximum stands in every component (a tie for any input).
+        InputError: scores of the output that tie: linf of a dense max-pool, whose maximum stands in every component;
+            l1 of a blurred one at stride 2, whose components have equal sums where it is positive.
     """
 
     def __init__(
@@ -49,12 +50,21 @@ class PolyphaseMaxPool(nn.Module):
         self.kernel_size = kernel_size or stride
         self.selector = selector or FixedPhase()
         self.lowpass = lowpass
-        blurred = lowpass is not None and lowpass.size > 1
-        scores_linf = isinstance(self.selector, MaxNorm) and self.selector.criterion.startswith("linf")
-        if scores_linf and self.selector.score_on == "output" and not blurred and self.kernel_size >= stride:
+        if isinstance(self.selector, MaxNorm) and self.selector.score_on == "output":
+            self._refuse_ties(self.selector.criterion.removesuffix("_min"))
+
+    def _refuse_ties(self, norm: str) -> None:
+        """Refuse scores of the dense output that are equal in all phases for any (linf) or any positive (l1) input."""
+        blurred = self.lowpass is not None and self.lowpass.size > 1
+        if norm == "linf" and not blurred and self.kernel_size >= self.stride:
             raise InputError(
                 "linf cannot choose a phase of a max-pooled image, whose maximum stands in all of them: "
                 "use criterion l2 or l1, or score_on input"
+            )
+        if norm == "l1" and blurred and self.stride == 2:
+            raise InputError(
+                "l1 cannot choose a phase of a blurred image: the blur removes the frequency by which the sums of "
+                "positive values differ; use criterion l2, or score_on input"
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Phase]:
@@ -67,7 +77,7 @@ class PolyphaseMaxPool(nn.Module):
             The pooled image ``(batch, channel, *spatial / stride)`` and its phase ``(batch,)`` or None.
 
         Raises:
-            InputError: a side is not a multiple of the stride.
+            InputError: a side is not a multiple of the stride; or the output is scored and pools to one pixel.
         """
         check_sizes(x.shape[2:], self.stride)
         if self.selector.score_on == "input":
@@ -76,6 +86,11 @@ class PolyphaseMaxPool(nn.Module):
             if self.lowpass is None:
                 return self._pool(x, self.stride), phase
             return self.lowpass(self._pool(x, 1), self.stride), phase
+        if min(x.shape[2:]) <= self.kernel_size:
+            raise InputError(
+                f"an image side of {min(x.shape[2:])} pixels pools to one, whose maximum stands in every phase (a tie "
+                "for any input): use a larger image, fewer levels, or score_on input"
+            )
         dense = self._pool(x, 1)
         if self.lowpass is not None:
             dense = self.lowpass(dense)

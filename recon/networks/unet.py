@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class UNet(nn.Module):
 
         down_blur = BinomialBlur(size) if size > 1 else None
         self.lowpass = BinomialBlur(size, mirrored=True) if size > 1 else nn.Identity()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.encoders = nn.ModuleList(
             [convolutions(in_channels, widths[0]), *(convolutions(fine, coarse) for fine, coarse in pairs)]
         )

@@ -1,0 +1,5 @@
+"""What is true of scanners: ``mri`` (Fourier transform, masks applied, coils)."""
+
+from recon.physics import mri
+
+__all__ = ["mri"]

@@ -1,0 +1,53 @@
+"""Where derived files are kept, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived files: $RECON_CACHE, else $XDG_CACHE_HOME/recon, else ~/.cache/recon.
+
+    The folder need not exist yet.
+    """
+    if os.environ.get("RECON_CACHE"):
+        return Path(os.environ["RECON_CACHE"]).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "recon"
+    try:
+        return Path.home() / ".cache" / "recon"
+    except RuntimeError:  # no home folder is known, as in some containers
+        return Path(os.path.abspath(".cache")) / "recon"
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return a hidden, unused name in the same folder (so that a rename onto `path` is atomic)."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to; on success move it to `path`, on any error remove it.
+
+    A reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        OSError: the file cannot be moved to its place.
+    """
+    temporary = temporary_sibling(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def reason(error: BaseException) -> str:
+    """Return what the system says of an error, on one line: h5py wraps it in several."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return " ".join(str(error).split()).rstrip(".")[:200]

@@ -1,0 +1,198 @@
+"""fastMRI slices as samples: zero-filled input, target and the numbers that normalise them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data_prep.crop import center_crop, fit_center
+from data_prep.handles import Handles
+from data_prep.index import index_folder, split_folder
+from data_prep.masks import check_mask, make_mask
+from data_prep.seeds import generator, stable_seed
+from data_prep.volume import Volume
+from recon.errors import InputError
+from recon.physics.mri import apply_mask, ifft2c, rss
+
+EPS = 1e-11  # fastMRI's: added to the standard deviation
+
+
+class Sample(NamedTuple):
+    """One slice, as PyTorch's default collation can batch it.
+
+    A network's output y means the image y * std + mean, which is compared with `target`.
+
+    Attributes:
+        image: (1, rows, columns) float32: magnitude of the zero-filled image, (x - mean) / std; not clamped.
+        target: (1, rows, columns) float32 in the file's units, not normalised; (1, 0, 0) where there is none.
+        mean: 0-d float32: mean of the input slice x, in the file's units.
+        std: 0-d float32: standard deviation (n - 1) of the input slice x, plus 1e-11.
+        data_range: 0-d float32: R = target.max() of the whole volume; 0 where there is no target.
+        volume: 0-d int64: index into `FastMRIDataset.volumes`.
+        slice: 0-d int64: slice within the volume.
+    """
+
+    image: Tensor
+    target: Tensor
+    mean: Tensor
+    std: Tensor
+    data_range: Tensor
+    volume: Tensor
+    slice: Tensor
+
+
+class FastMRIDataset(Dataset[Sample]):
+    """The slices of one split of a fastMRI data set, single- or multi-coil, knee or brain.
+
+    The input is fastMRI's U-Net transform (arXiv 1811.08839, section 5; `fastmri.data.transforms`), short of its
+    clamp: x = |crop(F^-1 M k)|, with the root sum of squares over coils where there are several; then
+    (x - mean(x)) / (std(x) + 1e-11).
+
+    Every draw is a function of what it is for, so that results depend neither on the number of workers nor on the
+    order of reading. Evaluation: the mask is fastMRI's, seeded with the file's name, one for all slices of a volume.
+    Training: mask and shift are functions of (seed, epoch, file name, slice). A file that brings its own mask
+    (fastMRI's test files) is masked with that one.
+
+    Args:
+        data: root folder, which holds `<challenge>_<split>`.
+        split: train, val or test.
+        challenge: singlecoil or multicoil.
+        mask_type: see `make_mask`.
+        center_fractions: see `make_mask`.
+        accelerations: see `make_mask`.
+        image_size: (rows, columns) that image and target are centre-cropped or zero-padded to before they are
+            normalised, for a network that cannot take the file's size; None keeps the file's. data_range stays
+            the whole volume's.
+        max_shift: in training, roll image and target circularly by one vector drawn from [-max_shift, max_shift]^2.
+        training: draw anew in each epoch.
+        seed: seed of the training draws.
+        progress: show a progress bar while files are indexed.
+
+    Attributes:
+        volumes: the files, sorted by name.
+        slices: (index into volumes, slice) of each sample.
+        shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
+
+    Raises:
+        InputError: no such folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        split: str,
+        challenge: str = "singlecoil",
+        mask_type: str = "random",
+        center_fractions: Sequence[float] = (0.08,),
+        accelerations: Sequence[int] = (4,),
+        image_size: Sequence[int] | None = None,
+        max_shift: int = 0,
+        training: bool = False,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        check_mask(mask_type, center_fractions, accelerations)
+        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
+            raise InputError(f"image_size is {list(image_size)}: give two whole numbers, rows and columns.")
+        if max_shift < 0:
+            raise InputError(f"max_shift is {max_shift}: give 0 (no shifts) or a number of pixels.")
+        self.volumes = index_folder(split_folder(Path(data), challenge, split), challenge, progress)
+        self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
+        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        self.shapes = [(*self._size(self.volumes[v]), self.volumes[v].has_target) for v, _ in self.slices]
+        self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
+        self.max_shift, self.training, self.seed = max_shift, training, seed
+        self._handles = Handles()
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        return len(self.slices)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        """Return the sample of (epoch, index); an index alone means epoch 0.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        v, s = self.slices[index]
+        volume = self.volumes[v]
+        image, mean, std = _normalise(self._zero_filled(volume, epoch, s))
+        target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
+        if self.training and self.max_shift:
+            image, target = self._shift(volume, epoch, s, image, target)
+        return Sample(
+            image=image,
+            target=target,
+            mean=torch.tensor(mean, dtype=torch.float32),
+            std=torch.tensor(std, dtype=torch.float32),
+            data_range=torch.tensor(volume.maximum or 0.0, dtype=torch.float32),
+            volume=torch.tensor(v),
+            slice=torch.tensor(s),
+        )
+
+    def mask(self, volume: int, slice_number: int = 0, epoch: int = 0) -> Tensor:
+        """Return the mask (columns,) bool that the sample of this slice has in this epoch."""
+        return self._mask(self.volumes[volume], epoch, slice_number)
+
+    def volume_target(self, index: int) -> Tensor:
+        """Read a whole target volume, cropped or padded as the samples' targets are.
+
+        Args:
+            index: index into `volumes`.
+
+        Returns:
+            Tensor (slices, rows, columns) float32 in the file's units.
+
+        Raises:
+            InputError: the file has no target, or cannot be read any more.
+        """
+        volume = self.volumes[index]
+        if not volume.has_target:
+            raise InputError(f"{volume.path} has no {volume.recon_key!r}: use a split that has targets.")
+        return self._target(volume, slice(None))
+
+    def _size(self, volume: Volume) -> tuple[int, int]:
+        return self.image_size or volume.image_size
+
+    def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
+        if volume.has_mask:
+            return torch.from_numpy(self._handles.read(volume.path, "mask").astype(bool))
+        name = volume.path.name
+        seed = stable_seed("mask", self.seed, epoch, name, s) if self.training else tuple(map(ord, name))
+        columns = volume.kspace_size[1]
+        return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
+
+    def _zero_filled(self, volume: Volume, epoch: int, s: int) -> Tensor:
+        """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
+        kspace = torch.from_numpy(self._handles.read(volume.path, "kspace", s)).to(torch.complex64)
+        image = center_crop(ifft2c(apply_mask(kspace, self._mask(volume, epoch, s))), volume.image_size)
+        magnitude = image.abs() if image.ndim == 2 else rss(image, 0)
+        return fit_center(magnitude, self._size(volume))
+
+    def _target(self, volume: Volume, part: int | slice) -> Tensor:
+        target = torch.from_numpy(self._handles.read(volume.path, volume.recon_key, part).astype(np.float32))
+        return fit_center(center_crop(target, volume.image_size), self._size(volume)).contiguous()
+
+    def _shift(self, volume: Volume, epoch: int, s: int, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Roll image and target by the same vector."""
+        random = generator("shift", self.seed, epoch, volume.path.name, s)
+        shift = random.integers(-self.max_shift, self.max_shift, size=2, endpoint=True).tolist()
+        return torch.roll(image, shift, (-2, -1)), torch.roll(target, shift, (-2, -1))
+
+
+def _normalise(x: Tensor) -> tuple[Tensor, float, float]:
+    """(x - mean) / std as (1, rows, columns), mean and std.
+
+    The statistics are NumPy's, in float64: PyTorch's sum depends on the number of threads in its last bit, and
+    that number differs between the main process and a loader's worker.
+    """
+    mean = np.float32(x.numpy().mean(dtype=np.float64))
+    std = np.float32(x.numpy().std(dtype=np.float64, ddof=1) + EPS)
+    return ((x - float(mean)) / float(std))[None], float(mean), float(std)

@@ -1,0 +1,115 @@
+"""The ISMRMRD header of a fastMRI file: what we read of it, and a minimal true one for simulated data."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from recon.errors import InputError
+
+NAMESPACE = "http://www.ismrm.org/ISMRMRD"
+RESONANCE_HZ = 63_870_000  # hydrogen at 1.5 T: nominal, the bundled images do not tell their scanner
+
+
+class Header(NamedTuple):
+    """The part of the header that reconstruction needs; x is the readout axis (rows), y the phase axis (columns).
+
+    Attributes:
+        encoded_size: matrix (x, y, z) of k-space.
+        recon_size: matrix (x, y, z) of the image; (x, y) is what is cropped to when a file has no target.
+        center: the phase-encoding line through the centre of k-space.
+        maximum: the last phase-encoding line that was measured.
+    """
+
+    encoded_size: tuple[int, int, int]
+    recon_size: tuple[int, int, int]
+    center: int
+    maximum: int
+
+
+def parse_header(text: bytes | str, path: Path) -> Header:
+    """Read matrix sizes and encoding limits from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
+
+    Args:
+        text: the XML.
+        path: the file that it stands in, for the message.
+
+    Raises:
+        InputError: the text is not XML, is another document, or lacks one of these elements.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(_complaint(path, f"it is not XML ({error})")) from error
+    if root.tag != f"{{{NAMESPACE}}}ismrmrdHeader":
+        raise InputError(_complaint(path, f"its root element is {root.tag!r}"))
+
+    def number(element: str) -> int:
+        steps = "/".join(f"{{{NAMESPACE}}}{step}" for step in f"encoding/{element}".split("/"))
+        found = root.findtext(steps)
+        try:
+            return int(found or "")
+        except ValueError as error:
+            raise InputError(_complaint(path, f"encoding/{element} is {found!r}, not a whole number")) from error
+
+    def matrix(space: str) -> tuple[int, int, int]:
+        x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
+        return x, y, z
+
+    limits = "encodingLimits/kspace_encoding_step_1"
+    return Header(
+        encoded_size=matrix("encodedSpace"),
+        recon_size=matrix("reconSpace"),
+        center=number(f"{limits}/center"),
+        maximum=number(f"{limits}/maximum"),
+    )
+
+
+def write_header(
+    encoded_size: Sequence[int], recon_size: Sequence[int], field_of_view_mm: Sequence[float], thickness_mm: float
+) -> bytes:
+    """Write a minimal ISMRMRD header of a fully sampled Cartesian 2-D acquisition.
+
+    Args:
+        encoded_size: (rows, columns) of k-space.
+        recon_size: (rows, columns) of the image.
+        field_of_view_mm: (rows, columns) extent of the encoded image in mm; the reconstructed one has the same
+            pixels, hence its extent is in proportion.
+        thickness_mm: extent of one slice in mm.
+
+    Returns:
+        UTF-8 XML that `parse_header` and fastMRI's `et_query` read.
+    """
+    ElementTree.register_namespace("", NAMESPACE)
+    root = ElementTree.Element(f"{{{NAMESPACE}}}ismrmrdHeader")
+    _add(root, "experimentalConditions/H1resonanceFrequency_Hz", RESONANCE_HZ)
+    encoding = ElementTree.SubElement(root, f"{{{NAMESPACE}}}encoding")
+    for space, size in (("encodedSpace", encoded_size), ("reconSpace", recon_size)):
+        extent = [mm * n / whole for mm, n, whole in zip(field_of_view_mm, size, encoded_size, strict=True)]
+        for axis, n in zip("xyz", (*size, 1), strict=True):
+            _add(encoding, f"{space}/matrixSize/{axis}", n)
+        for axis, mm in zip("xyz", (*extent, thickness_mm), strict=True):
+            _add(encoding, f"{space}/fieldOfView_mm/{axis}", float(mm))
+    columns = encoded_size[1]
+    for limit, n in (("minimum", 0), ("maximum", columns - 1), ("center", columns // 2)):
+        _add(encoding, f"encodingLimits/kspace_encoding_step_1/{limit}", n)
+    _add(encoding, "trajectory", "cartesian")
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _add(parent: ElementTree.Element, steps: str, value: object) -> None:
+    """Write a value at a path below the parent, making the elements on the way that are not there yet."""
+    for step in steps.split("/"):
+        tag = f"{{{NAMESPACE}}}{step}"
+        found = parent.find(tag)
+        parent = ElementTree.SubElement(parent, tag) if found is None else found
+    parent.text = str(value)
+
+
+def _complaint(path: Path, reason: str) -> str:
+    return (
+        f"{path}: 'ismrmrd_header' is not a usable ISMRMRD header, {reason}; "
+        "replace or remove the file (fastMRI files hold the scanner's XML there)."
+    )

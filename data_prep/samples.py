@@ -1,0 +1,123 @@
+"""The bundled MRI sample: real magnitude images made into fastMRI files on first use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+
+from data_prep.cache import cache_folder, reason, temporary_sibling
+from data_prep.choices import check_choice
+from data_prep.simulation import simulate_kspace, write_fastmri
+from data_prep.volume import N_DIMS
+from recon.errors import InputError
+
+MATRIX = 256
+N_COILS = {"singlecoil": 0, "multicoil": 4}
+
+
+class Subject(NamedTuple):
+    """One dataset of data_prep/samples/mri_brain.h5 (see PROVENANCE.md there).
+
+    Attributes:
+        name: the dataset, and the volume's file name.
+        split: train, val or test.
+        patient: the person; brain1 and brain1_val are slices of the same.
+        band_limit: columns of true k-space, where the scanner interpolated the images.
+    """
+
+    name: str
+    split: str
+    patient: str
+    band_limit: int | None
+
+
+SUBJECTS = (
+    Subject("colin27", "train", "colin27", None),
+    Subject("brain1", "train", "brain1", 192),
+    Subject("brain1_val", "val", "brain1", 192),
+    Subject("brain2", "test", "brain2", 192),
+)
+
+
+def bundled_mri(cache: Path | None = None, challenge: str = "singlecoil") -> Path:
+    """Return a root folder of fastMRI files simulated from the bundled images, made on first use.
+
+    `<challenge>_train` holds colin27 and brain1, `<challenge>_val` brain1_val, `<challenge>_test` brain2 (with
+    target). The folder appears whole or not at all, also when several processes make it at once, and its name
+    changes with the simulation's code and images, so that stale files are never used.
+
+    Args:
+        cache: the folder to keep it in; None means `cache_folder()`.
+        challenge: singlecoil, or multicoil with 4 fixed coil maps.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    check_choice("challenge", challenge, N_DIMS)
+    parent = Path(cache if cache is not None else cache_folder()) / "samples"
+    root = parent / f"mri-{challenge}-{_version()}"
+    if os.path.isdir(root):
+        return root
+    temporary = temporary_sibling(root)
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, challenge)
+        _publish(temporary, root)
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"The bundled sample cannot be written to {parent} ({reason(error.__cause__ or error)}): "
+            "free space there, or set RECON_CACHE to another folder."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
+def _publish(temporary: Path, root: Path) -> None:
+    """Move the finished folder to its place, unless another process was first."""
+    try:
+        os.rename(temporary, root)
+    except OSError:
+        if not os.path.isdir(root):
+            raise
+
+
+def _write(folder: Path, challenge: str) -> None:
+    with as_file(_resource("samples/mri_brain.h5")) as path, h5py.File(path, "r") as file:
+        for subject in SUBJECTS:
+            images = file[subject.name]
+            rows_mm, columns_mm = images.attrs["voxel_mm"]
+            if subject.band_limit is not None:  # the same extent in fewer columns
+                columns_mm = columns_mm * images.shape[2] / subject.band_limit
+            kspace = simulate_kspace(
+                images[()], MATRIX, subject.band_limit, n_coils=N_COILS[challenge], seed=subject.name
+            )
+            split = folder / f"{challenge}_{subject.split}"
+            split.mkdir(exist_ok=True)
+            write_fastmri(
+                split / f"{subject.name}.h5",
+                kspace,
+                acquisition=str(images.attrs["contrast"]),
+                patient_id=subject.patient,
+                field_of_view_mm=(MATRIX * rows_mm, MATRIX * columns_mm),
+                thickness_mm=float(images.attrs["slice_mm"]),
+            )
+
+
+def _version() -> str:
+    """Hash what decides the files' content: the images and the code that makes them."""
+    digest = hashlib.sha256()
+    for name in ("samples/mri_brain.h5", "samples.py", "simulation.py", "headers.py", "crop.py", "seeds.py"):
+        digest.update(_resource(name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _resource(name: str) -> Traversable:
+    return files("data_prep").joinpath(name)

@@ -1,0 +1,69 @@
+"""From a configuration and a checkpoint to a network."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from pipelines.task import ReconstructionLoss, ReconstructionTask
+from recon.errors import InputError
+from recon.networks import UNet
+
+
+def build_task(config: Namespace) -> ReconstructionTask:
+    """The task that a configuration describes, with fresh weights (seed torch before).
+
+    Raises:
+        InputError: settings that cannot work together.
+    """
+    return ReconstructionTask(
+        UNet(**config.network.as_dict()),
+        ReconstructionLoss(**config.loss.as_dict()),
+        config.optimizer.as_dict(),
+        config.scheduler.as_dict(),
+        clamp=config.clamp,
+        seed=config.seed,
+        max_shift=config.evaluation.max_shift,
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, data only: nothing in it can run.
+
+    Raises:
+        InputError: it is missing, truncated, not a checkpoint of ours, or holds more than data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint {path}: give a run whose first epoch has ended") from None
+    except pickle.UnpicklingError:
+        raise InputError(f"{path} is not a checkpoint of plain data and was not loaded: give one of ours") from None
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError):
+        raise InputError(f"{path} is truncated or not a checkpoint: train again, or give another one") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise InputError(f"{path} holds no network: give a checkpoint that recon-train made")
+    return checkpoint
+
+
+def load_weights(task: ReconstructionTask, path: Path) -> None:
+    """Load a checkpoint's weights into the task's network.
+
+    Raises:
+        InputError: see :func:`read_checkpoint`; or the checkpoint is of another network.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    own = task.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in state or name not in own or own[name].shape != state[name].shape:
+            theirs, ours = (tuple(d[name].shape) if name in d else "nothing" for d in (state, own))
+            raise InputError(
+                f"{path} is a checkpoint of another network (it has {theirs} where this one has {ours} in {name}): "
+                "use the network settings it was trained with"
+            )
+    task.load_state_dict(state)

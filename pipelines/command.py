@@ -1,0 +1,70 @@
+"""What every command shares: exit codes, one-sentence errors, and words to the terminal."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+
+from recon.errors import InputError
+
+DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Interrupted(BaseException):
+    """Raised where a run stopped on a signal with its state saved; the message says how to resume."""
+
+
+def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None) -> int:
+    """Run a command and turn how it ended into an exit code: 0 done, 2 bad input, 1 our fault, 130 interrupted.
+
+    Args:
+        command: takes the arguments; raises InputError for what the user can mend.
+        argv: the arguments, by default the process's own.
+    """
+    quiet_libraries()
+    try:
+        command(list(sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        return _say(f"error: {error}", BAD_INPUT)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            where = f" ({error.filename})" if error.filename else ""
+            return _say(f"error: cannot write{where}: {os.strerror(error.errno)}; give another --out folder", BAD_INPUT)
+        traceback.print_exc()
+        return OUR_FAULT
+    except Interrupted as stop:
+        return _say(f"interrupted: {stop}", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    except Exception:
+        traceback.print_exc()
+        return _say("This is a fault of the program, not of your input: please report it.", OUR_FAULT)
+    return DONE
+
+
+def _say(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' advice off the terminal where it does not concern the user."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",  # the sample's loader needs none
+        ".*ended before the epoch ended and your dataloader is not resumable.*",  # ours is: see pipelines.data
+        ".*is smaller than the logging interval.*",
+        ".*GPU available but not used.*",
+        ".*treespec, LeafSpec.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # what is logged is already reduced
+        ".*pkg_resources is deprecated.*",
+        ".*lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
+    ):
+        warnings.filterwarnings("ignore", message=text)

@@ -1,0 +1,198 @@
+"""The configuration: YAML defaults, dotted overrides, and one sentence for a mistake.
+
+There is no second schema: the keys are the arguments of the classes they configure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+import configs
+from data_prep import FastMRIDataset
+from pipelines.task import ReconstructionLoss
+from recon.errors import InputError
+from recon.networks import UNet
+
+TASKS = ("mri",)
+ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
+# Trainer arguments that the run folder, the sampler and the callbacks decide
+OURS = {
+    "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing", "fast_dev_run",
+    "enable_model_summary",
+    "limit_predict_batches", "limit_test_batches", "logger", "max_steps", "min_steps", "model_registry",
+    "num_sanity_val_steps", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs", "strategy",
+    "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
+}  # fmt: skip
+
+
+def config_file(task: str, sample: bool) -> Path:
+    """The YAML file with a task's recipe, or the preset for the bundled sample."""
+    return Path(str(resources.files(configs) / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
+
+
+def build_parser(task: str, sample: bool) -> ArgumentParser:
+    """The parser of ``recon-train``: every key of a task's configuration as a dotted flag.
+
+    Args:
+        task: one of TASKS.
+        sample: take the defaults of the bundled sample's preset instead of the full recipe.
+    """
+    preset = config_file(task, sample)
+    parser = ArgumentParser(
+        prog="recon-train",
+        description="Train a reconstruction network, measure it, and leave a run folder with all there is to know.",
+        epilog="Short forms: --sampling and --blur stand for --network.sampling and --network.blur. "
+        "Without --data the bundled sample images are used, with a preset for two CPU cores.",
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_config_files=[str(preset)],
+    )
+    add = parser.add_argument
+    add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
+    add("--task", type=str, default=task, help=f"what to train: {', '.join(TASKS)}")
+    add("--data", type=str | None, default=None, help="folder with singlecoil_train, ... (none: the bundled sample)")
+    add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
+    add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
+    add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
+    add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
+    add("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
+    parser.add_class_arguments(FastMRIDataset, "dataset", skip={"data", "split", "training", "seed", "progress"})
+    add("--dataset.batch_size", type=int, default=1, help="slices in a batch, on each device")
+    add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
+    parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels"})
+    parser.add_class_arguments(ReconstructionLoss, "loss")
+    parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
+    parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
+    parser.add_class_arguments(pl.Trainer, "trainer", skip=OURS)
+    add("--trainer.strategy", type=str, default="auto", help="how several devices share the work")
+    add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
+    add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each slice")
+    add("--evaluation.max_shift", type=int, default=16, help="largest shift, in pixels")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Parse the arguments of ``recon-train``.
+
+    Returns:
+        The whole configuration. ``--help`` and ``--print_config`` print and raise SystemExit(0).
+
+    Raises:
+        InputError: an unknown key (with the nearest known one), a value of the wrong type, a missing config file.
+    """
+    argv = _expand_aliases(argv)
+    given = _peek(argv)
+    task = given.get("task", "mri")
+    if task not in TASKS:
+        raise InputError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
+    parser = build_parser(task, sample=given.get("data") is None)
+    _check_keys(parser, argv)
+    try:
+        config = parser.parse_args(argv)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise InputError(_one_sentence(str(error))) from None
+    _check_values(config)
+    return config
+
+
+def load(path: Path) -> Namespace:
+    """The configuration that a run folder's ``config.yaml`` records.
+
+    Raises:
+        InputError: the file is missing or is not a configuration of ours.
+    """
+    return parse(["--config", str(path)])
+
+
+def _check_values(config: Namespace) -> None:
+    positive = {"dataset.batch_size": 1, "dataset.n_workers": 0, "evaluation.shifts": 0, "evaluation.max_shift": 1}
+    for key, least in positive.items():
+        if config[key] < least:
+            raise InputError(f"{key} is {config[key]}: give {least} or more")
+    if not config.clamp > 0:
+        raise InputError(f"clamp is {config.clamp}: give a positive number")
+
+
+def _expand_aliases(argv: Sequence[str]) -> list[str]:
+    out = []
+    for token in argv:
+        name, equals, value = token.partition("=")
+        short = name.removeprefix("--")
+        out.append(f"--{ALIASES[short]}{equals}{value}" if name.startswith("--") and short in ALIASES else token)
+    return out
+
+
+def _peek(argv: Sequence[str]) -> dict[str, Any]:
+    """The task and the data folder, which choose the defaults, before anything else is parsed."""
+    found: dict[str, Any] = {}
+    for name, value in _options(argv):
+        if name == "config" and value is not None:
+            found.update({k: v for k, v in _read_yaml(Path(value)).items() if k in ("task", "data")})
+        elif name in ("task", "data"):
+            found[name] = value
+    return found
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    for token, following in zip(argv, [*argv[1:], None], strict=True):
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            yield name, value if equals else following
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{path} is not valid YAML: mend it or give another --config") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no keys: give a YAML file such as --print_config prints")
+    return content
+
+
+def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
+    known = {option.removeprefix("--").rstrip("+") for action in parser._actions for option in action.option_strings}
+    for name, value in _options(argv):
+        _check_key(name, known, "option --")
+        if name == "config" and value is not None:
+            for key in _flat_keys(_read_yaml(Path(value))):
+                _check_key(key, known, f"key in {value}: ")
+
+
+def _check_key(name: str, known: set[str], what: str) -> None:
+    if name.split("+")[0] not in known:
+        near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
+        raise InputError(f"unknown {what}{name}: {hint}")
+
+
+def _flat_keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _one_sentence(message: str) -> str:
+    """What jsonargparse says over several lines about a wrong type, in one."""
+    key = re.search(r'key "(.+?)"', message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    kinds = dict.fromkeys(re.findall(r"Expected an? <class '(?:[\w.]*\.)?(\w+)'>", message))
+    if key and value and kinds:
+        names = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
+        return f"{key.group(1)} cannot be {value.group(1).strip()!r}: expected {names}"
+    return " ".join(message.split())

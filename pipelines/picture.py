@@ -1,0 +1,89 @@
+"""The picture of a run: what went in, what came out, and what a shift changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data_prep import FastMRIDataset, Sample, replace_file, stable_seed
+from pipelines.protocols import exact_arithmetic
+from pipelines.task import ReconstructionTask, denormalise
+from recon.layers import circular_shift
+from recon.metrics import draw_shifts, equivariance, psnr
+
+
+@torch.inference_mode()
+def save_picture(
+    path: Path, task: ReconstructionTask, dataset: FastMRIDataset, note: str, seed: int = 0, max_shift: int = 16
+) -> None:
+    """Draw a middle slice: input, reconstruction, target, error; and shifting before against shifting after.
+
+    Args:
+        path: of the PNG.
+        task: in eval mode.
+        dataset: its middle slice is drawn, and its seeded shift.
+        note: on what data, printed below.
+        seed: of the shift.
+        max_shift: its range in pixels.
+    """
+    index = len(dataset) // 2
+    sample = dataset[index]
+    batch = Sample(*(part[None].to(task.device) for part in sample))
+    shift = draw_shifts(1, max_shift, stable_seed("picture", seed)[0]).to(task.device)
+    with exact_arithmetic():
+        output = task(batch.image)
+        moved = denormalise(task(circular_shift(batch.image, shift)), batch)[:, 0]
+    reconstruction = denormalise(output, batch)[:, 0]
+    expected = circular_shift(reconstruction[:, None], shift)[:, 0]
+    target = batch.target[:, 0] if batch.target.numel() else reconstruction
+    peak = batch.data_range if batch.target.numel() else expected.amax((1, 2))
+    eq = equivariance(moved, expected, peak)
+    zero_filled = denormalise(batch.image, batch)[:, 0]
+
+    def decibel(image: torch.Tensor) -> str:
+        return f"{float(psnr(image, target, peak, per_slice=True)):.2f} dB" if batch.target.numel() else ""
+
+    def pixels(image: torch.Tensor) -> np.ndarray:
+        return image[0].cpu().numpy()
+
+    y, x = shift[0].tolist()
+    nmse = "exact: bit for bit equal" if bool(eq.equal[0]) else f"NMSE_eq {float(eq.nmse[0]):.1e}"
+    top = float(peak)
+    panels: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        (f"input (zero-filled)\n{decibel(zero_filled)}", pixels(zero_filled), {"vmin": 0, "vmax": top}),
+        (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),
+        ("target\nfully sampled", pixels(target), {"vmin": 0, "vmax": top}),
+        ("error\nreconstruction - target", pixels(reconstruction - target), _diverging(reconstruction - target)),
+        (f"shift after: T f(x)\nT = ({y}, {x}) pixels", pixels(expected), {"vmin": 0, "vmax": top}),
+        ("shift before: f(T x)\n ", pixels(moved), {"vmin": 0, "vmax": top}),
+        ("f(T x) - T f(x)\nscale of the error above", pixels(moved - expected), _diverging(reconstruction - target)),
+        (f"f(T x) - T f(x), own scale\n{nmse}", pixels(moved - expected), _diverging(moved - expected)),
+    ]
+    with matplotlib.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(14, 7.4), layout="constrained")
+        for axes, panel in zip(figure.subplots(2, 4).flat, panels, strict=True):
+            _draw(axes, *panel)
+        volume = dataset.volumes[int(sample.volume)]
+        figure.suptitle(f"{volume.name}, slice {int(sample.slice)}, image intensities in the file's units (a.u.)")
+        figure.supxlabel(note, fontsize=8)
+        with replace_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
+
+
+def _diverging(difference: torch.Tensor) -> dict[str, Any]:
+    size = float(difference.abs().max()) or 1e-12
+    return {"vmin": -size, "vmax": size, "cmap": "RdBu_r"}
+
+
+def _draw(axes: Axes, title: str, image: np.ndarray, style: dict[str, Any]) -> None:
+    shown = axes.imshow(image, **({"cmap": "gray"} | style), interpolation="nearest")
+    axes.set_title(title)
+    axes.set_axis_off()
+    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.85)
+    bar.set_label("a.u.")

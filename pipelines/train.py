@@ -1,0 +1,168 @@
+"""``recon-train``: train a network, measure it, and leave a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from data_prep import FastMRIDataset
+from pipelines.checkpoints import build_task, load_weights, read_checkpoint
+from pipelines.command import run_command
+from pipelines.config import load, parse
+from pipelines.data import Loaders, check_image_sizes, open_dataset
+from pipelines.picture import save_picture
+from pipelines.protocols import measure
+from pipelines.recorder import RunRecorder
+from pipelines.run_folder import check_run_folder, environment, new_run_folder, write_config, write_json
+from pipelines.summary import print_table, summarise
+from pipelines.task import ReconstructionTask
+from recon.errors import InputError
+
+FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
+_NOT_SETTINGS = ("config", "__default_config__", "resume", "out")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(_train, argv)
+
+
+def _train(argv: list[str]) -> None:
+    config, resumed = _configuration(argv)
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.data is None and first:
+        print(_SAMPLE_NOTICE, flush=True)
+    pl.seed_everything(config.seed, verbose=False)
+    task = build_task(config)
+    train = open_dataset(config, "train", training=True)
+    val = open_dataset(config, "val")
+    test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
+    _check_data(task, train, val, test)
+
+    folder = _folder(config, resumed, first)
+    recorder = RunRecorder(folder)
+    checkpoint = _last_checkpoint(folder, task) if resumed else None
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    trainer = build_trainer(config, folder, recorder, step)
+    if first:
+        write_config(folder, {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS})
+        write_json(folder / "environment.json", environment(str(trainer.strategy.root_device)) | {"seed": config.seed})
+        n_parameters = sum(p.numel() for p in task.network.parameters())
+        print(
+            f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters, sampling {config.network.sampling}",
+            flush=True,
+        )
+    loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
+    trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
+    if first:
+        finish(config, task.to(trainer.strategy.root_device), test, folder)
+
+
+def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
+    """The configuration, and whether it is a resumed run's."""
+    config = parse(argv)
+    if config.resume is None:
+        return config, False
+    folder = check_run_folder(Path(config.resume))
+    load(folder / "config.yaml")
+    rest = [token for i, token in enumerate(argv) if not _is_resume(argv, i)]
+    config = parse(["--config", str(folder / "config.yaml"), *rest])
+    config.out = str(folder)
+    return config, True
+
+
+def _is_resume(argv: list[str], i: int) -> bool:
+    return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
+
+
+def _check_data(task: ReconstructionTask, *datasets: FastMRIDataset) -> None:
+    for dataset in datasets:
+        check_image_sizes(dataset, task.network)
+    for dataset in datasets[:2]:
+        for volume in dataset.volumes:
+            if not volume.has_target:
+                raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
+
+
+def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
+    if not first:
+        return Path(os.environ.get(FOLDER_VARIABLE) or config.out or "runs")
+    folder = Path(config.out) if resumed else new_run_folder(config.as_dict())
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    return folder
+
+
+def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: int = 0) -> pl.Trainer:
+    """Lightning's trainer with our recorder, TensorBoard (its events from ``step`` on are new) and sampler.
+
+    Raises:
+        InputError: settings that Lightning refuses, such as more devices than there are.
+    """
+    logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step)
+    try:
+        return pl.Trainer(
+            **config.trainer.as_dict(),
+            callbacks=[recorder],
+            logger=logger,
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+        )
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"the trainer settings cannot work: {' '.join(str(error).split())}") from None
+
+
+def _last_checkpoint(folder: Path, task: ReconstructionTask) -> Path | None:
+    """The state to go on from; None where the run was stopped before its first epoch ended."""
+    path = folder / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        return None
+    load_weights(task, path)
+    return path
+
+
+def finish(config: Namespace, task: ReconstructionTask, test: FastMRIDataset, folder: Path) -> None:
+    """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal."""
+    load_weights(task, folder / "checkpoints" / "best.ckpt")
+    task.eval()
+    evaluation = config.evaluation
+    rows = measure(task, test, evaluation.shifts, evaluation.max_shift, config.seed)
+    summary = summarise(rows)
+    note = describe_data(config)
+    with_data = {"data": note, "split": evaluation.split, "seed": config.seed, "shifts_per_slice": evaluation.shifts}
+    write_json(folder / "summary.json", {**with_data, **summary})
+    save_picture(folder / "summary.png", task, test, note, seed=config.seed, max_shift=evaluation.max_shift)
+    print_table({folder.name: summary}, note)
+    print(f"Picture: {folder / 'summary.png'}")
+    print(f"Curves:  tensorboard --logdir {folder}")
+
+
+def describe_data(config: Namespace) -> str:
+    """On what the figures were measured, in words."""
+    source = "bundled brain sample, simulated from magnitude" if config.data is None else str(config.data)
+    dataset = config.dataset
+    factors = ", ".join(str(a) for a in dataset.accelerations)
+    return f"{source}; {config.evaluation.split} split, {dataset.mask_type} mask, acceleration {factors}"
+
+
+_SAMPLE_NOTICE = """\
+================================================================================
+No --data given: using the BUNDLED SAMPLE (63 real brain slices, k-space simulated
+from magnitude) with a preset for two CPU cores. It shows that everything works;
+it says nothing about clinical quality. Train on fastMRI with --data DIR.
+================================================================================"""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

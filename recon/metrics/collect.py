@@ -1,0 +1,200 @@
+"""The metrics as torchmetrics classes: collected over batches and processes, one value per volume.
+
+Each slice leaves one row of float64 numbers. The rows of all processes are gathered, so that slices may arrive in
+any order, in any batches, on any process, and a slice that a distributed sampler repeated counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from recon.errors import InputError
+from recon.metrics.equivariance import EquivarianceError, equivariance
+from recon.metrics.quality import Terms, nmse_terms, psnr_terms, ratio, ssim_terms, to_decibel
+
+
+class _Rows(Metric):
+    """A metric whose state is a table of float64 rows.
+
+    The rows are kept flat: torchmetrics lets a process that saw nothing send an empty one-dimensional tensor of the
+    metric's dtype, which must fit the others'.
+    """
+
+    full_state_update = False
+    is_differentiable = False  # the functions are; rows that kept their graph would keep every batch alive
+
+    rows: list[Tensor] | Tensor
+
+    def __init__(self, n_columns: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_columns = n_columns
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Always float64, whatever the network's precision is."""
+        return torch.float64
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> torch.nn.Module:
+        return super()._apply(lambda x: x.to(fn(x.new_empty(0)).device), *args, **kwargs)  # move, never round
+
+    def _append(self, *columns: Tensor) -> None:
+        assert isinstance(self.rows, list)
+        table = torch.stack([column.detach().to(self.device, torch.float64) for column in columns], dim=1)
+        self.rows.append(table.flatten())
+
+    def _table(self) -> Tensor:
+        """All rows, ``(n_rows, n_columns)``, on the CPU: they are few, and sums there have a fixed order."""
+        rows = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.float64)
+        return rows.cpu().view(-1, self.n_columns)
+
+
+class _VolumeMetric(_Rows):
+    """The ratio of two sums over each volume's slices."""
+
+    def __init__(self, reduction: str = "mean", **kwargs: Any) -> None:
+        super().__init__(n_columns=4, **kwargs)
+        if reduction not in ("mean", "none"):
+            raise InputError(f"unknown reduction {reduction!r}: choose mean or none")
+        self.reduction = reduction
+
+    def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+        raise NotImplementedError
+
+    def update(self, preds: Tensor, target: Tensor, data_range: float | Tensor, volume: Tensor, slice: Tensor) -> None:
+        """Collect a batch of slices.
+
+        Args:
+            preds: the reconstructions, ``(batch, rows, columns)``.
+            target: the ground truths, shape of ``preds``.
+            data_range: R of each slice's volume, ``(batch,)`` or one number, the same for all slices of a volume.
+            volume: which volume each slice belongs to, integers ``(batch,)``.
+            slice: which slice of its volume each is, integers ``(batch,)``. Of equal pairs (volume, slice) the first
+                one counts.
+        """
+        self._append(volume, slice, *self._terms(preds, target, data_range))
+
+    def compute(self) -> Tensor:
+        """The mean over volumes, float64 ``()``; or ``(n_volumes,)`` in ascending order of their numbers."""
+        table = self._table()
+        slices, position = table[:, :2].unique(dim=0, return_inverse=True)
+        first = torch.zeros(len(slices), dtype=torch.int64)
+        first = first.scatter_reduce(0, position, torch.arange(len(table)), "amin", include_self=False)
+        volumes, position = slices[:, 0].unique(return_inverse=True)
+        sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, table[first, 2:])
+        values = self._finish(ratio((sums[:, 0], sums[:, 1]), per_slice=True)).to(self.device)
+        return values.mean() if self.reduction == "mean" else values
+
+    def _finish(self, ratios: Tensor) -> Tensor:
+        return ratios
+
+
+class PSNR(_VolumeMetric):
+    """Peak signal-to-noise ratio of volumes in dB, :func:`recon.metrics.psnr` collected slice by slice.
+
+    PSNR = 10 log10(R^2 / (sum of squared errors / number of pixels)), both sums over all slices of the volume; inf
+    for a volume that is reconstructed without any error.
+
+    Args:
+        reduction: "mean" over volumes, or "none" for a value per volume.
+        kwargs: of ``torchmetrics.Metric``.
+
+    Raises:
+        InputError: an unknown reduction.
+    """
+
+    higher_is_better = True
+
+    def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+        return psnr_terms(preds, target, data_range)
+
+    def _finish(self, ratios: Tensor) -> Tensor:
+        return to_decibel(ratios)
+
+
+class NMSE(_VolumeMetric):
+    """Normalised mean squared error of volumes, :func:`recon.metrics.nmse` collected slice by slice.
+
+    NMSE = |g - p|^2 / |g|^2, both norms over all slices of the volume. ``compute`` raises InputError where the
+    target is zero in a whole volume.
+
+    Args:
+        reduction: "mean" over volumes, or "none" for a value per volume.
+        kwargs: of ``torchmetrics.Metric``.
+
+    Raises:
+        InputError: an unknown reduction.
+    """
+
+    higher_is_better = False
+
+    def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+        return nmse_terms(preds, target)
+
+
+class SSIM(_VolumeMetric):
+    """Structural similarity of volumes, :func:`recon.metrics.ssim` collected slice by slice: the mean over slices.
+
+    Args:
+        reduction: "mean" over volumes, or "none" for a value per volume.
+        kwargs: of ``torchmetrics.Metric``.
+
+    Raises:
+        InputError: an unknown reduction.
+    """
+
+    higher_is_better = True
+
+    def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+        return ssim_terms(preds, target, data_range)
+
+
+class Equivariance(_Rows):
+    """:func:`recon.metrics.equivariance` over all cases (a case is one slice under one shift).
+
+    Every case counts: there is nothing to tell a repeated one by.
+
+    Args:
+        kwargs: of ``torchmetrics.Metric``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(n_columns=len(EquivarianceError._fields), **kwargs)
+
+    def update(self, preds: Tensor, target: Tensor, data_range: float | Tensor | None = None) -> None:
+        """Collect a batch of cases; see :func:`recon.metrics.equivariance`.
+
+        Args:
+            preds: f(T x), ``(batch, rows, columns)``.
+            target: T f(x), shape of ``preds``.
+            data_range: R, one number, ``(batch,)`` or None.
+        """
+        self._append(*equivariance(preds, target, data_range))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The summary, float64 ``()`` each.
+
+        - ``n_cases``, ``n_exact`` (equal in every pixel), ``n_blank`` (T f(x) zero everywhere, f(T x) not, so that
+          NMSE is undefined);
+        - ``nmse_mean``, ``nmse_max`` over all cases but the blank ones, ``max_abs`` over all;
+        - ``psnr_mean``, ``psnr_min``, ``ssim_mean``, ``ssim_min`` over the cases that are not exact.
+
+        No inf enters a mean: a number over no cases is absent from the dictionary.
+        """
+        table = EquivarianceError(*self._table().unbind(1))
+        exact, blank = table.equal.bool(), table.nmse.isinf()
+        summary = {"n_cases": torch.tensor(len(exact)), "n_exact": exact.sum(), "n_blank": blank.sum()}
+        if len(exact):
+            summary["max_abs"] = table.max_abs.max()
+        if not blank.all():
+            summary |= {"nmse_mean": table.nmse[~blank].mean(), "nmse_max": table.nmse[~blank].max()}
+        if not exact.all():
+            for name, values in (("psnr", table.psnr[~exact]), ("ssim", table.ssim[~exact])):
+                summary |= {f"{name}_mean": values.mean(), f"{name}_min": values.min()}
+        return {name: value.to(self.device, torch.float64) for name, value in summary.items()}

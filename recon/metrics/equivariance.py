@@ -1,0 +1,92 @@
+"""Shift equivariance: how far f(T x) is from T f(x), T a circular shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.errors import InputError
+from recon.metrics.quality import nmse_terms, psnr, ssim
+
+
+def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims: int = 2) -> Tensor:
+    """Draw circular shifts, uniform in {-m, ..., m}^d without the zero vector.
+
+    With replacement, so n may exceed the number of different shifts. The result is a function of the arguments
+    alone, and the first shifts do not depend on n.
+
+    Args:
+        n: how many.
+        max_shift: m in pixels, at least 1; it is drawn too.
+        seed: one number, or several such as (seed, volume, slice), all >= 0.
+        spatial_dims: d.
+
+    Returns:
+        int64 ``(n, spatial_dims)``, on the CPU.
+
+    Raises:
+        InputError: ``max_shift`` or ``spatial_dims`` is below 1, or n or a seed below 0.
+    """
+    if max_shift < 1 or spatial_dims < 1:
+        raise InputError(f"max_shift and spatial_dims must be at least 1, not {max_shift} and {spatial_dims}")
+    if n < 0 or np.min(seed) < 0:
+        raise InputError(f"the number of shifts and the seed must not be negative: {n}, {seed}")
+    side = 2 * max_shift + 1
+    n_vectors = side**spatial_dims
+    index = np.random.default_rng(seed).integers(n_vectors - 1, size=n)
+    index += index >= n_vectors // 2  # the zero vector is the middle one in row-major order
+    shifts = np.stack(np.unravel_index(index, (side,) * spatial_dims), axis=1) - max_shift
+    return torch.from_numpy(shifts.astype(np.int64))
+
+
+class EquivarianceError(NamedTuple):
+    """How far f(T x) is from T f(x), each ``(slices,)``; ``equal`` is bool, the rest float64."""
+
+    nmse: Tensor
+    """|T f(x) - f(T x)|^2 / |T f(x)|^2; inf where only T f(x) is zero everywhere."""
+    psnr: Tensor
+    """In dB, T f(x) as reference; inf where equal: report "exact"."""
+    ssim: Tensor
+    """T f(x) as reference."""
+    max_abs: Tensor
+    """The largest absolute difference, in the unit of the images."""
+    equal: Tensor
+    """All pixels have the same value."""
+
+
+@torch.no_grad()
+def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | None = None) -> EquivarianceError:
+    """Compare f(T x) with T f(x), slice by slice.
+
+    Both are de-normalised with the constants of the unshifted image. A perfectly shift-equivariant f has NMSE 0 and
+    SSIM 1 up to rounding. psnr is inf exactly where equal is True; nothing is ever nan unless an image is.
+
+    Args:
+        preds: f(T x), ``(slices, rows, columns)``, at least 7 x 7 pixels.
+        target: T f(x), shape of ``preds``.
+        data_range: R of PSNR and SSIM, one number or ``(slices,)``: that of the quality metric (MRI: the maximum of
+            the ground truth's volume; CT: max(g) - min(g) of the ground truth). None, when there is no ground
+            truth: max - min of T f(x) in each slice, and 1 where that is 0.
+
+    Returns:
+        :class:`EquivarianceError`, not differentiable.
+
+    Raises:
+        InputError: as :func:`recon.metrics.psnr` and :func:`recon.metrics.ssim`.
+    """
+    errors, energies = nmse_terms(preds, target)
+    if data_range is None:
+        spread = target.double().amax((-2, -1)) - target.double().amin((-2, -1))
+        data_range = torch.where(spread > 0, spread, 1.0)
+    equal = (preds == target).flatten(1).all(1)
+    return EquivarianceError(
+        nmse=torch.where(equal, 0.0, errors / energies),
+        psnr=psnr(preds, target, data_range, per_slice=True),
+        ssim=ssim(preds, target, data_range, per_slice=True),
+        max_abs=(preds.double() - target.double()).abs().amax((-2, -1)),
+        equal=equal,
+    )

@@ -1,0 +1,181 @@
+"""Image quality as the field defines it: PSNR, NMSE and SSIM of a volume or of each slice.
+
+All three are computed in float64 on ``(slices, rows, columns)``, on the device of the images, and are differentiable
+in ``preds``. Each one is a ratio of two per-slice terms, so that a volume seen in pieces is put together from the
+terms of its slices: :data:`Terms` holds them, the function and the torchmetrics class share them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recon.errors import InputError
+
+Terms = tuple[Tensor, Tensor]
+"""Numerator and denominator of a metric, each float64 ``(slices,)``; sum both over a volume, then divide."""
+
+WINDOW = 7
+K1, K2 = 0.01, 0.03
+
+
+def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: bool = False) -> Tensor:
+    """Peak signal-to-noise ratio in dB: PSNR = 10 log10(R^2 / mean |g - p|^2), the mean over the whole volume.
+
+    Args:
+        preds: the reconstruction p, ``(slices, rows, columns)``.
+        target: the ground truth g, shape of ``preds``.
+        data_range: R > 0, one number or ``(slices,)``. MRI: the volume's maximum; CT: max(g) - min(g) of each image.
+        per_slice: a value for each slice instead, from the mean over that slice.
+
+    Returns:
+        float64 ``()``, or ``(slices,)`` with ``per_slice``; inf where ``preds`` equals ``target``.
+
+    Raises:
+        InputError: the shapes differ or are not three-dimensional, or R is not positive.
+
+    Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.psnr``.
+    """
+    return to_decibel(ratio(psnr_terms(preds, target, data_range), per_slice))
+
+
+def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
+    """Normalised mean squared error: NMSE = |g - p|^2 / |g|^2, the norms over the whole volume.
+
+    Args:
+        preds: the reconstruction p, ``(slices, rows, columns)``.
+        target: the ground truth g, shape of ``preds``.
+        per_slice: a value for each slice instead, from the norms of that slice.
+
+    Returns:
+        float64 ``()``, or ``(slices,)`` with ``per_slice``.
+
+    Raises:
+        InputError: the shapes differ or are not three-dimensional, or the target (with ``per_slice``: of any slice)
+            is zero everywhere.
+
+    Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.nmse``.
+    """
+    return ratio(nmse_terms(preds, target), per_slice)
+
+
+def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: bool = False) -> Tensor:
+    """Structural similarity, the mean over slices.
+
+    SSIM = mean of (2 u v + C1) (2 cov + C2) / ((u^2 + v^2 + C1) (var_p + var_g + C2)) over the positions of a 7 x 7
+    window that lies inside the slice, with the window's means u, v, its sample variances and covariance
+    (divided by 48), C1 = (0.01 R)^2 and C2 = (0.03 R)^2: scikit-image's ``structural_similarity``, and not the
+    Gaussian window of torchmetrics and MONAI. ``1 - ssim(...)`` is a training loss.
+
+    Args:
+        preds: the reconstruction p, ``(slices, rows, columns)``, at least 7 x 7 pixels.
+        target: the ground truth g, shape of ``preds``.
+        data_range: R > 0, one number or ``(slices,)``.
+        per_slice: a value for each slice instead.
+
+    Returns:
+        float64 ``()``, or ``(slices,)`` with ``per_slice``.
+
+    Raises:
+        InputError: the shapes differ or are not three-dimensional, a side is smaller than the window, or R is not
+            positive.
+
+    Source: Wang et al., IEEE Transactions on Image Processing 13 (2004); ``fastmri.evaluate.ssim``.
+    """
+    return ratio(ssim_terms(preds, target, data_range), per_slice)
+
+
+def psnr_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+    """The sum of |g - p|^2 / R^2 and the number of pixels, of each slice."""
+    errors, _ = nmse_terms(preds, target)
+    return errors / check_range(data_range, target) ** 2, torch.full_like(errors, target[0].numel())
+
+
+def nmse_terms(preds: Tensor, target: Tensor) -> Terms:
+    """The sums of |g - p|^2 and of |g|^2, of each slice."""
+    check_images(preds, target)
+    preds, target = preds.double(), target.double()
+    return (preds - target).square().sum((-2, -1)), target.square().sum((-2, -1))
+
+
+def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
+    """The structural similarity and 1, of each slice."""
+    check_images(preds, target)
+    if min(target.shape[1:]) < WINDOW:
+        raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {tuple(target.shape[1:])}")
+    ranges = check_range(data_range, target).expand(len(target))
+    # On a CPU slice by slice: its intermediate images then stay in the cache (4 times faster).
+    step = len(target) if target.is_cuda else 1
+    parts = zip(preds.split(step), target.split(step), ranges.split(step), strict=True)
+    values = torch.cat([_ssim_map(*part).mean((-2, -1)) for part in parts])
+    return values, torch.ones_like(values)
+
+
+def ratio(terms: Terms, per_slice: bool) -> Tensor:
+    """Divide the terms: for each slice, or their sums over the volume.
+
+    Raises:
+        InputError: a denominator is zero, which is a target that is zero everywhere.
+    """
+    numerator, denominator = terms if per_slice else (term.sum() for term in terms)
+    if not denominator.all():
+        raise InputError("NMSE is undefined where the target is zero everywhere: leave such images out")
+    return numerator / denominator
+
+
+def to_decibel(relative_error: Tensor) -> Tensor:
+    """PSNR from mean |g - p|^2 / R^2: 10 log10 of its inverse."""
+    return -10 * torch.log10(relative_error)
+
+
+def check_images(preds: Tensor, target: Tensor) -> None:
+    """Refuse what is not two equal stacks of real images.
+
+    Raises:
+        InputError: names both shapes.
+    """
+    if preds.shape != target.shape or target.dim() != 3 or not target.numel():
+        shapes = f"{tuple(preds.shape)} and target {tuple(target.shape)}"
+        raise InputError(f"preds {shapes} must have one shape, (slices, rows, columns), and not be empty")
+    if preds.is_complex() or target.is_complex():
+        raise InputError("preds and target must be real: take the magnitude of complex images first")
+
+
+def check_range(data_range: float | Tensor, target: Tensor) -> Tensor:
+    """The data range as float64 ``()`` or ``(slices,)`` on the target's device.
+
+    Raises:
+        InputError: its shape is neither, or a value is not positive.
+    """
+    ranges = torch.as_tensor(data_range, dtype=torch.float64, device=target.device)
+    if ranges.shape not in ((), target.shape[:1]):
+        raise InputError(f"data_range has shape {tuple(ranges.shape)}: give one number or ({len(target)},)")
+    if not (ranges > 0).all():
+        raise InputError(f"data_range must be positive, not {ranges.min().item():g}: is a target constant?")
+    return ranges
+
+
+def _ssim_map(preds: Tensor, target: Tensor, data_range: Tensor) -> Tensor:
+    """SSIM at each window position, ``(slices, rows - 6, columns - 6)``.
+
+    In window sums instead of means: both fractions are multiplied by n^2 and n (n - 1). The two variances are only
+    ever needed together.
+    """
+    p, g, n = preds.double(), target.double(), WINDOW**2
+    c1 = (K1 * data_range[:, None, None] * n) ** 2
+    c2 = (K2 * data_range[:, None, None]) ** 2 * n * (n - 1)
+    sum_p, sum_g = _window_sum(p), _window_sum(g)
+    products, squares = 2 * sum_p * sum_g, sum_p.square() + sum_g.square()
+    covariance = 2 * n * _window_sum(p * g) - products
+    variances = n * _window_sum(p.square() + g.square()) - squares
+    return (products + c1) * (covariance + c2) / ((squares + c1) * (variances + c2))
+
+
+def _window_sum(x: Tensor) -> Tensor:
+    """Sums over all 7 x 7 windows, along the columns and then the rows."""
+    for dim in (-1, -2):
+        n = x.shape[dim]
+        pairs = x.narrow(dim, 0, n - 1) + x.narrow(dim, 1, n - 1)
+        fours = pairs.narrow(dim, 0, n - 3) + pairs.narrow(dim, 2, n - 3)
+        x = fours.narrow(dim, 0, n - 6) + pairs.narrow(dim, 4, n - 6) + x.narrow(dim, 6, n - 6)
+    return x

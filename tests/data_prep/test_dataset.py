@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data_prep import FastMRIDataset, Sample, ShapeBatchSampler, make_mask
+from data_prep.handles import Handles
+from recon.errors import InputError
+from tests.data_prep.files import write_dataset, write_volume
+
+SIZES = [(48, 40), (48, 44), (33, 47), (48, 21)]  # the last has fewer columns than the target, as FLAIR-203
+
+
+def dataset(root, split="train", **options):
+    return FastMRIDataset(root, split, progress=False, **options)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_dataset(tmp_path / "data", {"train": 3})
+
+
+def equal(a: Sample, b: Sample) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("n_coils", [0, 3])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mask_type", ["random", "equispaced_fraction"])
+def test_equal_to_fastmris_transform(tmp_path, n_coils, size, mask_type):
+    from fastmri.data.subsample import create_mask_for_mask_type
+    from fastmri.data.transforms import UnetDataTransform
+
+    write_dataset(tmp_path, {"val": 2}, n_coils=n_coils, size=size)
+    challenge = "multicoil" if n_coils else "singlecoil"
+    function = create_mask_for_mask_type(mask_type, [0.08], [4])
+    transform = UnetDataTransform(challenge, function, use_seed=True)
+    data = dataset(tmp_path, "val", challenge=challenge, mask_type=mask_type)
+    assert len(data) == 6
+    for index, (v, s) in enumerate(data.slices):
+        volume, sample = data.volumes[v], data[index]
+        with h5py.File(volume.path) as file:
+            kspace, target = file["kspace"][s], file[volume.recon_key][s]
+            attrs = {"max": file.attrs["max"], "recon_size": (32, 32, 1)}
+        theirs = transform(kspace, None, target, attrs, volume.path.name, s)
+        assert data.shapes[index] == (*theirs.image.shape, True)
+        torch.testing.assert_close(sample.image.clamp(-6, 6)[0], theirs.image, rtol=0, atol=1e-6)
+        torch.testing.assert_close(sample.mean, theirs.mean, rtol=1e-6, atol=0)
+        torch.testing.assert_close(sample.std, theirs.std + 1e-11, rtol=1e-6, atol=0)
+        normalised = ((sample.target - sample.mean) / sample.std).clamp(-6, 6)[0]
+        torch.testing.assert_close(normalised, theirs.target, rtol=0, atol=1e-5)
+        assert sample.data_range == volume.maximum
+        assert (sample.volume, sample.slice) == (v, s)
+
+
+def test_test_files_use_their_own_mask_and_have_no_target(tmp_path):
+    mask = np.zeros(40, bool)
+    mask[[3, 9, 18, 19, 20, 21, 22, 30]] = True
+    write_volume(tmp_path / "singlecoil_test" / "file.h5", target=False, mask=mask)
+    data = dataset(tmp_path, "test")
+    assert torch.equal(data.mask(0), torch.from_numpy(mask))
+    sample = data[1]
+    with h5py.File(tmp_path / "singlecoil_test" / "file.h5") as file:
+        kspace = file["kspace"][1]
+    image = np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace), norm="ortho")))[8:40, 4:36]
+    np.testing.assert_allclose(sample.image[0] * sample.std + sample.mean, image, atol=1e-6 * image.max())
+    assert sample.target.shape == (1, 0, 0)
+    assert sample.data_range == 0
+    assert data.shapes == [(32, 32, False)] * 3
+    with pytest.raises(InputError, match=r"file\.h5 has no 'reconstruction_esc'"):
+        data.volume_target(0)
+
+
+def test_evaluation_masks_are_fastmris_in_every_epoch(root):
+    data = dataset(root)
+    for v, volume in enumerate(data.volumes):
+        expected = make_mask("random", 40, (0.08,), (4,), tuple(map(ord, volume.path.name)))
+        assert all(torch.equal(data.mask(v, s, epoch), expected) for s in range(3) for epoch in range(2))
+    assert equal(data[0, 4], data[7, 4])
+    assert equal(data[0, 4], data[4])
+
+
+def test_training_masks_are_a_function_of_seed_epoch_file_and_slice(root):
+    def masks(seed):
+        data = dataset(root, training=True, seed=seed)
+        return {
+            (seed, *key): tuple(data.mask(*key).tolist()) for key in itertools.product(range(3), range(3), range(2))
+        }
+
+    both = masks(0) | masks(1)
+    assert both == masks(1) | masks(0)
+    assert len(set(both.values())) > 0.9 * len(both)
+
+
+def test_normalisation(root):
+    sample = dataset(root)[2]
+    assert abs(sample.image.mean()) < 1e-5
+    assert abs(sample.image.std() - 1) < 1e-5
+    assert [part.dtype for part in sample] == [torch.float32] * 5 + [torch.int64] * 2
+    assert [part.shape for part in sample] == [(1, 32, 32)] * 2 + [()] * 5
+    assert 1e-6 < sample.target.max() < 1e-3, "the target keeps the file's units"
+
+
+def test_zero_kspace_gives_a_zero_image(tmp_path):
+    path = write_volume(tmp_path / "singlecoil_train" / "file.h5")
+    with h5py.File(path, "a") as file:
+        file["kspace"][1] = 0
+    sample = dataset(tmp_path)[1]
+    assert torch.equal(sample.image, torch.zeros(1, 32, 32))
+    assert sample.mean == 0
+
+
+@pytest.mark.parametrize("image_size", [(16, 24), (48, 64), (16, 64), (33, 31)])
+def test_image_size_crops_or_pads_image_and_target_alike(root, image_size):
+    plain, sized = dataset(root), dataset(root, image_size=image_size)
+    rows, columns = min(32, image_size[0]), min(32, image_size[1])
+    assert sized.shapes == [(*image_size, True)] * 9
+
+    def middle(x):
+        top, left = (x.shape[-2] - rows) // 2, (x.shape[-1] - columns) // 2
+        return x[..., top : top + rows, left : left + columns]
+
+    a, b = plain[4], sized[4]
+    assert b.image.shape == b.target.shape == (1, *image_size)
+    torch.testing.assert_close(middle(b.target), middle(a.target), rtol=0, atol=0)
+    torch.testing.assert_close(middle(b.image) * b.std + b.mean, middle(a.image) * a.std + a.mean, rtol=0, atol=1e-9)
+    assert b.target.sum() == pytest.approx(float(middle(a.target).sum()), rel=1e-5), "what is padded is zero"
+    assert b.data_range == a.data_range
+    assert sized.volume_target(1).shape == (3, *image_size)
+
+
+def test_shifts_roll_image_and_target_together_and_differ_by_slice_and_epoch(root):
+    plain, shifted = dataset(root, training=True), dataset(root, training=True, max_shift=3)
+    found = []
+    for epoch, index in itertools.product(range(3), range(9)):
+        a, b = plain[epoch, index], shifted[epoch, index]
+        matches = [
+            shift
+            for shift in itertools.product(range(-3, 4), repeat=2)
+            if torch.equal(torch.roll(b.image, tuple(-n for n in shift), (-2, -1)), a.image)
+        ]
+        assert len(matches) == 1
+        assert torch.equal(torch.roll(b.target, tuple(-n for n in matches[0]), (-2, -1)), a.target)
+        assert (b.mean, b.std) == (a.mean, a.std)
+        found += matches
+    assert len(set(found)) > 15
+    assert {n for shift in found for n in shift} == set(range(-3, 4))
+
+
+def test_no_shift_in_evaluation(root):
+    assert equal(dataset(root, max_shift=5)[3], dataset(root)[3])
+
+
+@pytest.mark.parametrize("n_coils", [0, 3])
+def test_bits_depend_neither_on_order_nor_on_workers_nor_on_threads(tmp_path, n_coils):
+    write_dataset(tmp_path, {"train": 2}, n_coils=n_coils, size=(260, 250), image_size=(240, 240))
+    write_volume(tmp_path / f"{'multi' if n_coils else 'single'}coil_train" / "other.h5", n_coils=n_coils, seed=8)
+    data = dataset(tmp_path, challenge="multicoil" if n_coils else "singlecoil", training=True, max_shift=4)
+    sampler = ShapeBatchSampler(data.shapes, 2, shuffle=True, seed=1)
+    sampler.set_position(3)
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        alone = {key: data[key] for batch in sampler for key in batch}
+    finally:
+        torch.set_num_threads(n_threads)
+    torch.set_num_threads(1)
+    try:
+        assert all(equal(data[3, index], alone[3, index]) for index in range(len(data)))
+    finally:
+        torch.set_num_threads(n_threads)
+    for n_workers in (0, 2):
+        loader = DataLoader(data, batch_sampler=sampler, num_workers=n_workers)
+        for keys, batch in zip(sampler, loader, strict=True):
+            for i, key in enumerate(keys):
+                assert equal(Sample(*(part[i] for part in batch)), alone[key])
+
+
+def test_volume_target_is_the_samples_targets(root):
+    data = dataset(root)
+    assert torch.equal(data.volume_target(1), torch.cat([data[index].target for index in (3, 4, 5)]))
+
+
+def test_survives_pickle_and_spawn(root):
+    data = dataset(root)
+    sample = data[0]
+    assert equal(pickle.loads(pickle.dumps(data))[0], sample)
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=[(0, 0)],
+        num_workers=1,
+        multiprocessing_context=multiprocessing.get_context("spawn"),
+    )
+    assert equal(next(iter(loader)), sample)
+
+
+def test_few_files_stay_open(tmp_path):
+    write_dataset(tmp_path, {"train": 5}, n_slices=1)
+    paths = sorted((tmp_path / "singlecoil_train").glob("*.h5"))
+    handles = Handles(limit=2)
+    for path in [*paths, paths[3]]:
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(handles.read(path, "kspace", 0), file["kspace"][0])
+    assert list(handles._files) == [paths[4], paths[3]]
+    handles.close()
+    assert not handles._files
+
+
+def test_a_file_that_breaks_in_use_is_named(root):
+    data = dataset(root)
+    (root / "singlecoil_train" / "file0.h5").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"file0\.h5 is truncated or not a readable HDF5 file"):
+        data[0]
+    write_volume(root / "singlecoil_train" / "file1.h5", n_slices=1)
+    with pytest.raises(InputError, match=r"file1\.h5 changed while it was in use"):
+        data[5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_type": "radial"}, "mask_type 'radial' is unknown"),
+        ({"image_size": (320,)}, r"image_size is \[320\]"),
+        ({"image_size": (320, 0)}, r"image_size is \[320, 0\]"),
+        ({"max_shift": -1}, "max_shift is -1"),
+        ({"split": "validation"}, "no folder singlecoil_validation"),
+        ({"challenge": "single"}, "challenge 'single' is unknown"),
+    ],
+)
+def test_bad_settings(root, options, message):
+    with pytest.raises(InputError, match=message):
+        dataset(root, **options)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from data_prep import Header, parse_header, write_header
+from recon.errors import InputError
+from tests.data_prep.files import header
+
+PATH = Path("somewhere/file7.h5")
+
+
+def test_round_trip():
+    text = write_header((256, 192), (200, 150), (280.0, 210.0), 5.0)
+    assert parse_header(text, PATH) == Header((256, 192, 1), (200, 150, 1), center=96, maximum=191)
+
+
+def test_fastmri_reads_ours():
+    from fastmri.data.mri_data import et_query
+
+    root = ElementTree.fromstring(write_header((256, 192), (200, 150), (280.0, 210.0), 5.0))
+    expected = {
+        "encodedSpace/matrixSize/x": 256,
+        "encodedSpace/matrixSize/y": 192,
+        "encodedSpace/matrixSize/z": 1,
+        "encodedSpace/fieldOfView_mm/y": 210.0,
+        "reconSpace/matrixSize/x": 200,
+        "reconSpace/matrixSize/y": 150,
+        "reconSpace/fieldOfView_mm/x": 280.0 * 200 / 256,
+        "reconSpace/fieldOfView_mm/z": 5.0,
+        "encodingLimits/kspace_encoding_step_1/center": 96,
+        "encodingLimits/kspace_encoding_step_1/maximum": 191,
+    }
+    for steps, value in expected.items():
+        assert float(et_query(root, ["encoding", *steps.split("/")])) == value
+
+
+def test_reads_a_scanners():
+    assert parse_header(header((640, 368), (320, 320)), PATH) == Header((640, 368, 1), (320, 320, 1), 184, 367)
+
+
+GOOD = header((640, 368), (320, 320)).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is not XML"),
+        ("no xml at all", "it is not XML"),
+        (b"\xff\xfe\x00", "it is not XML"),
+        ("<html/>", "its root element is 'html'"),
+        (GOOD.replace("ISMRMRD", "else"), "its root element is '{http://www.ismrm.org/else}"),
+        (GOOD.replace("reconSpace", "other"), "encoding/reconSpace/matrixSize/x is None"),
+        (GOOD.replace("<x>320</x>", "<x>many</x>"), "encoding/reconSpace/matrixSize/x is 'many'"),
+        (GOOD.replace("<center>184</center>", ""), "kspace_encoding_step_1/center is None"),
+    ],
+)
+def test_bad_headers_name_the_file_and_the_reason(text, reason):
+    with pytest.raises(InputError) as caught:
+        parse_header(text, PATH)
+    assert str(PATH) in str(caught.value)
+    assert reason in str(caught.value)

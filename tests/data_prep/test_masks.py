@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from data_prep import MASK_TYPES, check_mask, make_mask, stable_seed
+from recon.errors import InputError
+
+
+@pytest.mark.parametrize("mask_type", MASK_TYPES)
+@pytest.mark.parametrize("n_columns", [320, 368, 203])
+def test_equal_to_fastmri(mask_type, n_columns):
+    from fastmri.data import subsample, transforms
+
+    names = {"equispaced": "EquiSpacedMaskFunc", "equispaced_fraction": "EquispacedMaskFractionFunc"}
+    name = names.get(mask_type, "".join(part.title() for part in mask_type.split("_")) + "MaskFunc")
+    name = name.replace("MagicFractionMaskFunc", "MagicMaskFractionFunc")
+    function = getattr(subsample, name)([0.08, 0.04], [4, 8])
+    kspace = torch.ones(2, n_columns, 2)
+    for file in ("file1000001.h5", "file1000007.h5", "x.h5"):
+        seed = tuple(map(ord, file))
+        masked, mask, _ = transforms.apply_mask(kspace, function, seed=seed)
+        ours = make_mask(mask_type, n_columns, (0.08, 0.04), (4, 8), seed)
+        assert ours.dtype == torch.bool
+        assert ours.shape == (n_columns,)
+        assert torch.equal(ours, mask.reshape(-1).bool())
+        assert torch.equal(ours, masked[0, :, 0] != 0)
+
+
+@pytest.mark.parametrize("mask_type", MASK_TYPES)
+def test_function_of_the_seed(mask_type):
+    masks = [make_mask(mask_type, 128, (0.08,), (4,), stable_seed("mask", i % 4)) for i in range(8)]
+    assert all(torch.equal(masks[i], masks[i + 4]) for i in range(4))
+    assert len({tuple(mask.tolist()) for mask in masks}) > 1
+
+
+def test_mask_does_not_depend_on_the_global_random_state():
+    torch.manual_seed(0)
+    first = make_mask("random", 128, (0.08,), (4,), (1,))
+    torch.rand(3)
+    assert torch.equal(first, make_mask("random", 128, (0.08,), (4,), (1,)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("randm", (0.08,), (4,)), r"mask_type 'randm' is unknown \(did you mean 'random'\?\)"),
+        (("random", (0.08, 0.04), (4,)), "center_fractions has 2 and accelerations 1"),
+        (("random", (), ()), "center_fractions has 0"),
+        (("random", (1.5,), (4,)), "center_fractions holds 1.5"),
+        (("random", (0.08,), (0,)), "accelerations holds 0"),
+        (("random", (0.08,), (2.5,)), "accelerations holds 2.5"),
+        (("random", (0.3,), (4,)), "more than 1/4 of the columns"),
+    ],
+)
+def test_bad_settings(arguments, message):
+    with pytest.raises(InputError, match=message):
+        check_mask(*arguments)
+
+
+@pytest.mark.parametrize("mask_type", ["equispaced_fraction", "magic_fraction"])
+def test_no_columns_left(mask_type):
+    with pytest.raises(InputError, match="no columns left to place on 40 columns"):
+        make_mask(mask_type, 40, (0.25,), (4,), (1,))
+
+
+def test_stable_seed_is_equal_in_other_processes_and_tells_parts_apart():
+    code = "from data_prep.seeds import stable_seed; print(stable_seed('mask', 0, 12, 'file.h5', 3))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert other.strip() == str(stable_seed("mask", 0, 12, "file.h5", 3))
+    parts = [(1, 23), (12, 3), ("1", "23"), ("1;23",), (123,), ("mask", 1, 23), ("shift", 1, 23)]
+    seeds = [stable_seed(*part) for part in parts]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= number < 2**32 for seed in seeds for number in seed)

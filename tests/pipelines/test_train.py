@@ -1,0 +1,184 @@
+"""recon-train: what a run leaves behind, and that nothing but its settings decides it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pipelines.checkpoints import read_checkpoint
+from pipelines.train import main
+from tests.pipelines.conftest import TINY
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the wall time."""
+    with (run / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert table(first) == table(second)
+
+
+def test_run_folder_has_its_layout(run):
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
+    assert files == {
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "summary.json",
+        "summary.png",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    }
+    assert list((run / "tensorboard").glob("events*"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["network"]["sampling"] == "aps"
+    assert config["evaluation"]["split"] == "val"
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"versions", "seed", "git_commit", "device"} <= environment.keys()
+    assert [row["epoch"] for row in table(run)] == ["0", "1"]
+
+
+def test_summary_names_its_data_and_aps_is_exact(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["plain"]["psnr"]["n"] == summary["zero-filled"]["psnr"]["n"] == 3
+    assert summary["equivariance"]["n_cases"] == 3 * 3 * 2
+    assert summary["equivariance"]["nmse_eq_max"] < 1e-10
+    assert "random mask, acceleration 4" in summary["data"]
+
+
+def test_the_network_learns(run):
+    losses = [float(row["train_loss"]) for row in table(run)]
+    assert losses[1] < losses[0]
+    assert float(table(run)[0]["lr"]) == 0.01
+
+
+@pytest.mark.parametrize("loss", ["l1", "ssim"])
+def test_other_losses_and_sampling_and_augmentation_train(train, loss):
+    extra = ["--trainer.max_epochs=1", "--sampling=lpf", "--blur=3", "--dataset.max_shift=4", "--dataset.accelerations=[8]"]
+    run = train(f"--loss.name={loss}", "--dataset.center_fractions=[0.04]", *extra)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["equivariance"]["nmse_eq_max"] > 1e-10  # the control: lpf is not exact
+    assert 0 < float(table(run)[0]["train_loss"]) < 2
+
+
+def test_same_seed_same_run_and_another_seed_another(run, train):
+    assert_same_run(run, train())
+    other = train("--seed=7")
+    assert any(not torch.equal(a, b) for a, b in zip(weights(run).values(), weights(other).values(), strict=True))
+
+
+def test_loader_processes_change_nothing(run, train):
+    assert_same_run(run, train("--dataset.n_workers=2"))
+
+
+def test_config_alone_repeats_the_run(run, tmp_path):
+    assert main(["--config", str(run / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert_same_run(run, tmp_path / "again")
+
+
+def test_bf16_autocast_keeps_the_state_in_float32(train):
+    run = train("--trainer.precision=bf16-mixed", "--trainer.max_epochs=1")
+    assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
+
+
+class Killed:
+    """recon-train in a process of its own, killed when a condition on its run folder holds."""
+
+    def __init__(self, data: Path, out: Path, *extra: str) -> None:
+        command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(out)]
+        self.out = out
+        self.process = subprocess.Popen(
+            [*command, *TINY, *extra], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ.copy()
+        )
+
+    def stop_when(self, n_rows: int, number: signal.Signals, after: float = 0.0) -> tuple[int, str]:
+        """Send the signal once metrics.csv has so many rows (and a little later)."""
+        deadline = time.monotonic() + 120
+        while self._rows() < n_rows and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(after)
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=120)
+        return self.process.returncode, errors
+
+    def _rows(self) -> int:
+        path = self.out / "metrics.csv"
+        return len(path.read_text().splitlines()) - 1 if path.exists() else -1
+
+
+LONG = ["--trainer.max_epochs=12", "--evaluation.shifts=0"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train) -> Path:
+    return train(*LONG)
+
+
+@pytest.mark.parametrize(("n_rows", "after"), [(0, 0.05), (3, 0.0), (6, 0.1)])
+def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, n_rows, after):
+    run = tmp_path / "run"
+    code, _ = Killed(data, run, *LONG).stop_when(n_rows, signal.SIGKILL, after)
+    assert code == -signal.SIGKILL
+    assert not list(run.rglob("*.ckpt.*"))
+    assert main(["--resume", str(run)]) == 0
+    assert_same_run(uninterrupted, run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_in_mid_epoch_and_says_how_to_resume(uninterrupted, data, tmp_path, number):
+    run = tmp_path / "run"
+    code, errors = Killed(data, run, *LONG).stop_when(2, number)
+    assert code == 130
+    assert f"recon-train --resume {run}" in errors
+    assert "Traceback" not in errors
+    assert main(["--resume", str(run)]) == 0
+    assert_same_run(uninterrupted, run)
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, data, tmp_path, monkeypatch, batch):
+    """A mid-epoch stop at an exact place: epoch 3, after this batch of its five."""
+    from pipelines.recorder import RunRecorder
+
+    run = tmp_path / "run"
+    ask = RunRecorder._must_stop
+    place = lambda self, trainer, batch_idx: trainer.current_epoch == 3 and batch_idx == batch  # noqa: E731
+    monkeypatch.setattr(RunRecorder, "_must_stop", place)
+    assert main(["--task", "mri", "--data", str(data), "--out", str(run), *TINY, *LONG]) == 130
+    position = read_checkpoint(run / "checkpoints" / "last.ckpt")["Loaders"]
+    assert position == {"epoch": 3, "batch": batch + 1}
+    monkeypatch.setattr(RunRecorder, "_must_stop", ask)
+    assert main(["--resume", str(run), "--dataset.n_workers=1"]) == 0
+    assert_same_run(uninterrupted, run)
+
+
+def test_two_processes_validate_as_one_and_their_run_can_be_repeated(train, data, tmp_path):
+    """An odd number of volumes and of slices, so that one process repeats some."""
+    settings = ["--trainer.devices=2", "--trainer.strategy=ddp", "--dataset.batch_size=1", "--optimizer.lr=0.0"]
+    command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(tmp_path / "two")]
+    done = subprocess.run([*command, *TINY, *settings], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one = train("--dataset.batch_size=1", "--optimizer.lr=0.0")
+    for ours, theirs in zip(table(tmp_path / "two"), table(one), strict=True):
+        for key in ("val_psnr", "val_ssim", "val_nmse"):
+            assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
+    assert (tmp_path / "two" / "summary.png").exists()

@@ -1,0 +1,92 @@
+"""Polyphase components and the two shifts: identities, in 1-D, 2-D and 3-D."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from recon.errors import InputError
+from recon.layers import align, circular_shift, decimate, merge_phases, restore, split_phases
+from recon.layers.phases import phase_offsets
+from tests.properties import random_shifts
+
+SHAPES = [((12,), 2), ((12,), 3), ((8, 12), 2), ((6, 9), 3), ((4, 8, 6), 2), ((3, 6, 9), 3), ((8, 4), 4)]
+shapes = pytest.mark.parametrize(("size", "stride"), SHAPES)
+
+
+def image(size: tuple[int, ...], batch: int = 3) -> Tensor:
+    return torch.randn(batch, 2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def all_phases(size: tuple[int, ...], stride: int, batch: int = 3) -> list[Tensor]:
+    n_phases = stride ** len(size)
+    return [(torch.arange(batch) + first) % n_phases for first in range(n_phases)]
+
+
+@shapes
+def test_components_are_strided_slices_in_row_major_order(size, stride):
+    x = image(size)
+    components = split_phases(x, stride)
+    offsets = phase_offsets(torch.arange(stride ** len(size)), stride, len(size)).tolist()
+    assert offsets == sorted(offsets)
+    for component, offset in zip(components.unbind(1), offsets, strict=True):
+        assert torch.equal(component, x[(..., *(slice(r, None, stride) for r in offset))])
+
+
+@shapes
+def test_merge_inverts_split(size, stride):
+    x = image(size)
+    assert torch.equal(merge_phases(split_phases(x, stride), stride), x)
+
+
+@shapes
+def test_restore_inverts_align(size, stride):
+    x = image(size)
+    for phase in all_phases(size, stride):
+        assert torch.equal(restore(align(x, phase, stride), phase, stride), x)
+    assert align(x, None, stride) is x
+    assert restore(x, None, stride) is x
+
+
+@shapes
+def test_decimating_at_a_phase_is_plain_striding_of_the_aligned_image(size, stride):
+    x = image(size)
+    for phase in all_phases(size, stride):
+        expected = align(x, phase, stride)[(..., *(slice(None, None, stride),) * len(size))]
+        assert torch.equal(decimate(x, phase, stride), expected)
+
+
+def test_each_sample_moves_by_its_own_vector():
+    x = image((5, 7))
+    for shifts in random_shifts(3, (5, 7), 5):
+        expected = torch.stack([sample.roll(shift, (1, 2)) for sample, shift in zip(x, shifts.tolist(), strict=True)])
+        assert torch.equal(circular_shift(x, shifts), expected)
+
+
+@pytest.mark.parametrize("size", [(5,), (4, 6), (3, 4, 5)])
+def test_the_form_for_gpus_moves_the_same(size):
+    x = image(size)
+    for shifts in random_shifts(3, size, 4):
+        on_meta = circular_shift(x.to("meta"), shifts.to("meta"))  # the gather runs on any device but the CPU
+        assert on_meta.shape == x.shape
+
+
+@pytest.mark.parametrize("size", [(4,), (4, 6), (2, 4, 4)])
+def test_gradients(size):
+    x = image(size).requires_grad_()
+    phase = torch.tensor([0, 1, 2 ** len(size) - 1])
+    for function in (align, restore, decimate):
+        assert torch.autograd.gradcheck(lambda x, f=function: f(x, phase, 2), x)
+
+
+def test_sizes_that_do_not_divide_are_named_with_both_remedies():
+    with pytest.raises(InputError, match=r"width 11 .* stride 2: crop it to 10 or pad it to 12"):
+        split_phases(image((4, 11)), 2)
+    with pytest.raises(InputError, match="height"):
+        decimate(image((5, 4)), None, 2)
+
+
+def test_wrong_shapes_of_shifts_and_components():
+    with pytest.raises(ValueError, match="expected"):
+        circular_shift(image((4, 4)), torch.zeros(3, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="3 phases"):
+        merge_phases(torch.zeros(1, 3, 1, 2, 2), 2)
