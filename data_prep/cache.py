@@ -41,6 +41,8 @@ def replace_file(path: Path) -> Iterator[Path]:
     temporary = temporary_sibling(path)
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # the content before the name, also when the power fails
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

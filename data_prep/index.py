@@ -13,9 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from data_prep.cache import cache_folder, reason, replace_file
-from data_prep.choices import check_choice
 from data_prep.volume import N_DIMS, Volume, read_volume
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 
 VERSION = 1  # raise it when Volume or its validation changes: old indices are then built anew
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from data_prep.choices import check_choice
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from fastmri.data.subsample import MaskFunc

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import h5py
 
 from data_prep.cache import cache_folder, reason, temporary_sibling
-from data_prep.choices import check_choice
 from data_prep.simulation import simulate_kspace, write_fastmri
 from data_prep.volume import N_DIMS
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 
 MATRIX = 256
 N_COILS = {"singlecoil": 0, "multicoil": 4}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from recon.errors import InputError
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -32,7 +33,7 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
     except InputError as error:
         return _say(f"error: {error}", BAD_INPUT)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in _CANNOT_WRITE:
             where = f" ({error.filename})" if error.filename else ""
             return _say(f"error: cannot write{where}: {os.strerror(error.errno)}; give another --out folder", BAD_INPUT)
         traceback.print_exc()

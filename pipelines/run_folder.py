@@ -38,10 +38,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 
 def new_run_folder(config: Mapping[str, Any]) -> Path:
-    """The folder of a new run: ``out``, or runs/<task>/<YYYYMMDD-HHMMSS>-<sampling><blur>-s<seed>.
+    """The folder of a new run, not yet made: ``out``, or runs/<task>/<YYYYMMDD-HHMMSS>-<sampling><blur>-s<seed>.
 
     Raises:
-        InputError: it holds something already, or cannot be written to.
+        InputError: it holds something already.
     """
     if config["out"] is not None:
         folder = Path(config["out"])
@@ -54,8 +54,7 @@ def new_run_folder(config: Mapping[str, Any]) -> Path:
         while folder.exists():
             attempt += 1
             folder = folder.with_name(f"{name}-{attempt}")
-    make_folder(folder)
-    if any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: give another --out, or go on with it by --resume {folder}")
     return folder
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from data_prep import Sample, stable_seed
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.layers import circular_shift
-from recon.layers.selectors import check_choice
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
 from recon.networks import UNet
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from data_prep import FastMRIDataset
@@ -20,7 +21,7 @@ from pipelines.data import Loaders, check_image_sizes, open_dataset
 from pipelines.picture import save_picture
 from pipelines.protocols import measure
 from pipelines.recorder import RunRecorder
-from pipelines.run_folder import check_run_folder, environment, new_run_folder, write_config, write_json
+from pipelines.run_folder import check_run_folder, environment, make_folder, new_run_folder, write_config, write_json
 from pipelines.summary import print_table, summarise
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
@@ -54,6 +55,7 @@ def _train(argv: list[str]) -> None:
     step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     trainer = build_trainer(config, folder, recorder, step)
     if first:
+        make_folder(folder)
         write_config(folder, {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS})
         write_json(folder / "environment.json", environment(str(trainer.strategy.root_device)) | {"seed": config.seed})
         n_parameters = sum(p.numel() for p in task.network.parameters())
@@ -119,7 +121,7 @@ def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: 
             use_distributed_sampler=False,
             default_root_dir=folder,
         )
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"the trainer settings cannot work: {' '.join(str(error).split())}") from None
 
 

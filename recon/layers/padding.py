@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.errors import InputError
-from recon.layers.selectors import check_choice
+from recon.errors import InputError, check_choice
 
 Pads = Sequence[tuple[int, int]]
 PADDING_MODES = ("circular", "zeros")

@@ -7,30 +7,14 @@ is equivariant to permuting the components and invariant to circular shifts insi
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
-from recon.errors import InputError
+from recon.errors import check_choice
 from recon.layers.phases import Phase, split_phases
 
 CRITERIA = ("l1", "l2", "linf", "l1_min", "l2_min", "linf_min")
 SCORE_ON = ("output", "input")
-
-
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse an unknown word with the known ones and the nearest.
-
-    Raises:
-        InputError: ``value`` is not one of ``choices``.
-    """
-    choices = list(choices)
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}{hint}")
 
 
 class FixedPhase(nn.Module):

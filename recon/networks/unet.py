@@ -13,7 +13,7 @@ from monai.networks.layers.factories import Conv
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.layers import (
     BinomialBlur,
     FixedPhase,
@@ -24,7 +24,6 @@ from recon.layers import (
     restore,
     set_padding_mode,
 )
-from recon.layers.selectors import check_choice
 
 SAMPLINGS = ("stride", "lpf", "aps")
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}

@@ -227,12 +227,12 @@ def test_a_file_that_breaks_in_use_is_named(root):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mask_type": "radial"}, "mask_type 'radial' is unknown"),
+        ({"mask_type": "radial"}, "unknown mask_type 'radial'"),
         ({"image_size": (320,)}, r"image_size is \[320\]"),
         ({"image_size": (320, 0)}, r"image_size is \[320, 0\]"),
         ({"max_shift": -1}, "max_shift is -1"),
         ({"split": "validation"}, "no folder singlecoil_validation"),
-        ({"challenge": "single"}, "challenge 'single' is unknown"),
+        ({"challenge": "single"}, "unknown challenge 'single'"),
     ],
 )
 def test_bad_settings(root, options, message):

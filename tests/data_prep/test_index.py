@@ -260,7 +260,7 @@ def test_bad_folders(tmp_path):
     (tmp_path / "empty" / "notes.txt").write_text("no data")
     with pytest.raises(InputError, match=r"empty holds no fastMRI files"):
         index_folder(tmp_path / "empty", "singlecoil")
-    with pytest.raises(InputError, match=r"challenge 'multicoils' is unknown \(did you mean 'multicoil'\?\)"):
+    with pytest.raises(InputError, match=r"unknown challenge 'multicoils' \(did you mean 'multicoil'\?\)"):
         index_folder(tmp_path, "multicoils")
 
 

@@ -47,7 +47,7 @@ def test_mask_does_not_depend_on_the_global_random_state():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("randm", (0.08,), (4,)), r"mask_type 'randm' is unknown \(did you mean 'random'\?\)"),
+        (("randm", (0.08,), (4,)), r"unknown mask_type 'randm' \(did you mean 'random'\?\)"),
         (("random", (0.08, 0.04), (4,)), "center_fractions has 2 and accelerations 1"),
         (("random", (), ()), "center_fractions has 0"),
         (("random", (1.5,), (4,)), "center_fractions holds 1.5"),

@@ -162,5 +162,5 @@ def test_unwritable_cache_is_named(tmp_path):
 
 
 def test_unknown_challenge():
-    with pytest.raises(InputError, match="challenge 'brain' is unknown"):
+    with pytest.raises(InputError, match="unknown challenge 'brain'"):
         bundled_mri(challenge="brain")

@@ -36,7 +36,7 @@ def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     """Run recon-train in this process on the tiny data; gives the run folder."""
 
     def run(*extra: str, out: Path | None = None) -> Path:
-        folder = out or tmp_path_factory.mktemp("runs") / "run"
+        folder = out or tmp_path_factory.mktemp("run")
         assert main(["--task", "mri", "--data", str(data), "--out", str(folder), *TINY, *extra]) == 0
         return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -38,7 +37,9 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 def test_run_folder_has_its_layout(run):
-    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
+    files = {
+        str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tensorboard" not in path.parts
+    }
     assert files == {
         "config.yaml",
         "environment.json",
@@ -73,7 +74,13 @@ def test_the_network_learns(run):
 
 @pytest.mark.parametrize("loss", ["l1", "ssim"])
 def test_other_losses_and_sampling_and_augmentation_train(train, loss):
-    extra = ["--trainer.max_epochs=1", "--sampling=lpf", "--blur=3", "--dataset.max_shift=4", "--dataset.accelerations=[8]"]
+    extra = [
+        "--trainer.max_epochs=1",
+        "--sampling=lpf",
+        "--blur=3",
+        "--dataset.max_shift=4",
+        "--dataset.accelerations=[8]",
+    ]
     run = train(f"--loss.name={loss}", "--dataset.center_fractions=[0.04]", *extra)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["equivariance"]["nmse_eq_max"] > 1e-10  # the control: lpf is not exact
@@ -100,6 +107,11 @@ def test_bf16_autocast_keeps_the_state_in_float32(train):
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
+def command(data: Path, out: Path, *extra: str) -> list[str]:
+    start = [sys.executable, "-m", "pipelines.train", "--task", "mri"]
+    return [*start, "--data", str(data), "--out", str(out), *TINY, *extra]
+
+
 class Killed:
     """recon-train in a process of its own, killed when a condition on its run folder holds."""
 
@@ -107,7 +119,10 @@ class Killed:
         command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(out)]
         self.out = out
         self.process = subprocess.Popen(
-            [*command, *TINY, *extra], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ.copy()
+            [*command, *TINY, *extra],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
         )
 
     def stop_when(self, n_rows: int, number: signal.Signals, after: float = 0.0) -> tuple[int, str]:
@@ -174,7 +189,17 @@ def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, dat
 def test_two_processes_validate_as_one_and_their_run_can_be_repeated(train, data, tmp_path):
     """An odd number of volumes and of slices, so that one process repeats some."""
     settings = ["--trainer.devices=2", "--trainer.strategy=ddp", "--dataset.batch_size=1", "--optimizer.lr=0.0"]
-    command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(tmp_path / "two")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.train",
+        "--task",
+        "mri",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "two"),
+    ]
     done = subprocess.run([*command, *TINY, *settings], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     one = train("--dataset.batch_size=1", "--optimizer.lr=0.0")
