@@ -77,7 +77,7 @@ def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Vo
     entries.update({name: known[name] for name in volumes})
     todo = [path for path in files if path.name not in volumes]
     try:
-        for path in tqdm(todo, desc=f"index {folder.name}", unit="file", disable=not (progress and todo)):
+        for path in tqdm(todo, desc=f"index {folder.name}", unit="file", disable=None if progress and todo else True):
             stamp = _stamp(path)
             volumes[path.name] = read_volume(path, challenge)
             entries[path.name] = {"stamp": stamp, "volume": _to_json(volumes[path.name])}

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from pipelines import evaluate, prepare, train
+from tests.conftest import TINY
 from tests.data_prep.files import write_volume
-from tests.pipelines.conftest import TINY
 
 
 def refuse(capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int], *argv: str | Path) -> str:

@@ -16,7 +16,7 @@ import yaml
 
 from pipelines.checkpoints import read_checkpoint
 from pipelines.train import main
-from tests.pipelines.conftest import TINY
+from tests.conftest import TINY
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -1,0 +1,68 @@
+"""Every command and every piece of Python in the README and the guide runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from benchmarks import exactness
+from pipelines import evaluate, prepare, train
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = {
+    "recon-train": train.main,
+    "recon-evaluate": evaluate.main,
+    "recon-prepare": prepare.main,
+    "python -m benchmarks.exactness": exactness.main,
+}
+# what makes a documented command small; it stands last, so that it wins
+SMALL = {
+    "recon-train": [
+        "--network.widths=[4,6]",
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=2",
+        "--trainer.enable_progress_bar=false",
+        "--evaluation.shifts=1",
+        "--dataset.n_workers=0",
+        "--threads=1",
+    ],
+    "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
+}
+
+
+def blocks(language: str) -> list[str]:
+    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+def commands() -> list[str]:
+    lines = [line.partition("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("make ")))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_command(line, data, run, here, monkeypatch):
+    name = next(name for name in COMMANDS if line.startswith(name))
+    names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
+    tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
+    if "--resume" in tokens or "--print_config" in tokens:
+        monkeypatch.setitem(SMALL, "recon-train", [])
+    assert COMMANDS[name]([*tokens, *SMALL.get(name, [])]) == 0
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(code):
+    exec(compile(code, "documentation", "exec"), {})
+
+
+def test_the_pages_have_commands_and_pictures_that_exist():
+    assert len(commands()) > 8
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
