@@ -9,7 +9,6 @@ where phases flip. Prints a table in Markdown.
 
 from __future__ import annotations
 
-import argparse
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from data_prep import center_crop
 from pipelines.checkpoints import build_task, load_weights
-from pipelines.command import run_command
+from pipelines.command import Parser, run_command
 from pipelines.config import load
 from pipelines.data import open_dataset
 from pipelines.protocols import exact_arithmetic
@@ -125,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exactness", description=(__doc__ or "").split("\n")[0])
+    parser = Parser(prog="python -m benchmarks.exactness", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--pairs", type=int, default=2000, help="float32 pairs at each blur (default %(default)s)")
     parser.add_argument("--pairs64", type=int, default=100, help="float64 pairs on 64 x 64 crops (default %(default)s)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
@@ -9,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from recon.errors import InputError
 
@@ -18,6 +20,21 @@ DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 class Interrupted(BaseException):
     """Raised where a run stopped on a signal with its state saved; the message says how to resume."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence like all the others, and whose flags are spelled out."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what :func:`run_command` prints.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{message}; {self.prog} --help explains the flags")
 
 
 def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None) -> int:

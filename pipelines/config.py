@@ -120,6 +120,9 @@ def _check_values(config: Namespace) -> None:
     for key, least in positive.items():
         if config[key] < least:
             raise InputError(f"{key} is {config[key]}: give {least} or more")
+    for key in ("trainer.max_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches"):
+        if config[key] == 0:
+            raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
     if not config.clamp > 0:
         raise InputError(f"clamp is {config.clamp}: give a positive number")
 

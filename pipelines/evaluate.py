@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_prep import FastMRIDataset, replace_file
 from pipelines.checkpoints import build_task, load_weights
-from pipelines.command import run_command
+from pipelines.command import Parser, run_command
 from pipelines.config import load
 from pipelines.data import check_image_sizes, open_dataset
 from pipelines.protocols import Row, measure
@@ -38,11 +38,10 @@ class Run(NamedTuple):
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-evaluate``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="recon-evaluate",
         description="Measure the quality (PSNR, SSIM, NMSE) and the shift equivariance of trained runs, in one table. "
         "Each run is measured on the data it was trained for, unless --data says otherwise.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")

@@ -14,7 +14,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from data_prep import bundled_mri, index_folder, simulate_kspace, write_fastmri
-from pipelines.command import run_command
+from pipelines.command import Parser, run_command
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
 
@@ -23,9 +23,7 @@ CHALLENGES = ("singlecoil", "multicoil")
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-prepare``."""
-    parser = argparse.ArgumentParser(
-        prog="recon-prepare", description="Prepare data for recon-train.", allow_abbrev=False
-    )
+    parser = Parser(prog="recon-prepare", description="Prepare data for recon-train.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="index | simulate")
 
     index = commands.add_parser("index", help="check every fastMRI file of a folder and remember what is in it")

@@ -78,20 +78,20 @@ class RunRecorder(pl.callbacks.Checkpoint):
         """Add up the loss; stop here if a signal came (after the epoch's last batch, on_train_epoch_end does)."""
         self._loss_sum = self._loss_sum + outputs["loss"].detach().double()
         self._n_batches += 1
-        if batch_idx + 1 < trainer.num_training_batches and self._must_stop(trainer, batch_idx):
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and batch_idx + 1 < trainer.num_training_batches and self._must_stop(trainer, batch_idx):
             self._stop(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and save."""
         assert isinstance(pl_module, ReconstructionTask)
         pl_module.check_loss()
-        loss = torch.as_tensor(self._loss_sum, dtype=torch.float64, device=pl_module.device) / self._n_batches
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values |= {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "lr": self._lr,
-            "train_loss": float(trainer.strategy.reduce(loss, reduce_op="mean")),
+            "train_loss": float(self._mean_over_processes(trainer)) / self._n_batches,
             "seconds": round(time.monotonic() - self._epoch_start, 3),
         }
         self.rows.append([values[name] for name in COLUMNS])
@@ -120,15 +120,20 @@ class RunRecorder(pl.callbacks.Checkpoint):
     def _must_stop(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         if trainer.world_size == 1:
             return self._signal is not None
-        if batch_idx % DECISION_STEPS:
+        if batch_idx // trainer.accumulate_grad_batches % DECISION_STEPS:
             return False
         return trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ReconstructionTask)
         pl_module.check_loss()
+        self._loss_sum = self._mean_over_processes(trainer)  # what the first process saves goes for all
         self._save(trainer, "last")
         self._leave()
+
+    def _mean_over_processes(self, trainer: pl.Trainer) -> Tensor:
+        loss = torch.as_tensor(self._loss_sum, dtype=torch.float64, device=trainer.strategy.root_device)
+        return torch.as_tensor(trainer.strategy.reduce(loss, reduce_op="mean"))
 
     def _leave(self) -> None:
         raise Interrupted(f"everything up to here is saved; go on with: recon-train --resume {self.folder}")

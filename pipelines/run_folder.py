@@ -108,6 +108,17 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
+def write_environment(folder: Path, device: str, seed: int) -> None:
+    """Write environment.json; a resumed run keeps its first start's and adds its own under "resumed"."""
+    path = folder / "environment.json"
+    now = environment(device) | {"seed": seed}
+    try:
+        first = json.loads(path.read_text())
+        write_json(path, first | {"resumed": [*first.get("resumed", []), now]})
+    except (OSError, ValueError):
+        write_json(path, now)
+
+
 def _git_commit() -> str | None:
     """The commit of the source this runs from, with -dirty where files were changed; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]

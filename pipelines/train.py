@@ -21,7 +21,14 @@ from pipelines.data import Loaders, check_image_sizes, open_dataset
 from pipelines.picture import save_picture
 from pipelines.protocols import measure
 from pipelines.recorder import RunRecorder
-from pipelines.run_folder import check_run_folder, environment, make_folder, new_run_folder, write_config, write_json
+from pipelines.run_folder import (
+    check_run_folder,
+    make_folder,
+    new_run_folder,
+    write_config,
+    write_environment,
+    write_json,
+)
 from pipelines.summary import print_table, summarise
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
@@ -57,7 +64,7 @@ def _train(argv: list[str]) -> None:
     if first:
         make_folder(folder)
         write_config(folder, {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS})
-        write_json(folder / "environment.json", environment(str(trainer.strategy.root_device)) | {"seed": config.seed})
+        write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())
         print(
             f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters, sampling {config.network.sampling}",
