@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
 from recon.networks import UNet
 
+GPU_CHECKS = 50  # steps on a GPU between two looks at the loss
 LOSSES = ("mse", "l1", "ssim")
 
 
@@ -84,7 +86,7 @@ class ReconstructionTask(pl.LightningModule):
         self.clamp, self.seed, self.max_shift = clamp, seed, max_shift
         self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
         self.shift_error = Equivariance()
-        self._unchecked: tuple[Tensor, str] | None = None
+        self._unchecked: list[tuple[Tensor, str]] = []
 
     def forward(self, image: Tensor) -> Tensor:
         """The reconstruction, clamp(network(clamp(image))), of normalised images ``(batch, 1, rows, columns)``."""
@@ -92,26 +94,31 @@ class ReconstructionTask(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """One loss. Whatever is random inside depends on (seed, step, rank) alone."""
-        self.check_loss()
+        if len(self._unchecked) >= (1 if self.device.type == "cpu" else GPU_CHECKS):
+            self.check_loss()
         torch.manual_seed(stable_seed("step", self.seed, self.global_step, self.global_rank)[0])
         loss = self.loss(self(batch.image), batch, self.clamp)
         volumes = self.trainer.datamodule.train.volumes  # type: ignore[attr-defined]
         slices = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)
         names = ", ".join(f"{volumes[volume].name} slice {number}" for volume, number in slices)
-        self._unchecked = loss.detach(), f"epoch {self.current_epoch}, batch {batch_idx} ({names})"
+        self._unchecked.append((loss.detach(), f"epoch {self.current_epoch}, batch {batch_idx} ({names})"))
         return loss
 
     def check_loss(self) -> None:
-        """Refuse to go on from a loss that is not finite; looked at one step late, so that a GPU never waits.
+        """Refuse to go on from a loss that is not finite.
+
+        Looked at after the step, on a GPU only now and then (reading a value makes the GPU wait), and always before
+        anything is saved.
 
         Raises:
             InputError: names the epoch, the batch and its slices.
         """
-        if self._unchecked is not None:
-            (value, where), self._unchecked = self._unchecked, None
-            if not torch.isfinite(value):
+        losses, self._unchecked = self._unchecked, []
+        values = torch.stack([loss for loss, _ in losses]).tolist() if losses else []
+        for value, (_, where) in zip(values, losses, strict=True):
+            if not math.isfinite(value):
                 raise InputError(
-                    f"the loss became {value.item()} in {where}: look at these slices, or lower optimizer.lr; "
+                    f"the loss became {value} in {where}: look at these slices, or lower optimizer.lr; "
                     "the last checkpoint is from before"
                 )
 

@@ -7,8 +7,6 @@ offset 0 in every sample (the plain strided grid, for which nothing needs to mov
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor
 
@@ -93,10 +91,14 @@ class _CircularShift(torch.autograd.Function):
 
 
 def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
-    dims = tuple(range(1, x.dim() - 1))
-    if x.device.type == "cpu":  # reading the shifts costs nothing here, and a roll is a plain copy
-        rolled = [sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)]
-        return torch.stack(rolled) if len(rolled) > 1 else rolled[0][None]
+    if x.device.type != "cpu":
+        return _roll_by_index(x, shifts)
+    dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a plain copy
+    return torch.stack([sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)])
+
+
+def _roll_by_index(x: Tensor, shifts: Tensor) -> Tensor:
+    """The same as one gather, so that a GPU need not tell the host its shifts."""
     index = torch.zeros((len(x),) + (1,) * (x.dim() - 2), dtype=torch.int64, device=x.device)
     for axis, n in enumerate(x.shape[2:]):
         source = (torch.arange(n, device=x.device) - shifts[:, axis, None]) % n
@@ -148,30 +150,38 @@ class _Decimate(torch.autograd.Function):
     def forward(ctx, x: Tensor, phase: Tensor, stride: int) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(phase)
         ctx.stride, ctx.shape = stride, x.shape
-        if x.device.type == "cpu":
-            grids = _grids(x.shape, phase, stride)
-            return torch.stack([sample[grid] for sample, grid in zip(x, grids, strict=True)])
-        components = split_phases(x, stride)
-        return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
+        if x.device.type != "cpu":
+            return _pick_by_index(x, phase, stride)
+        grids = _grids(x.shape, phase, stride)
+        return torch.stack([sample[grid] for sample, grid in zip(x, grids, strict=True)])
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (phase,) = ctx.saved_tensors
+        if grad.device.type != "cpu":
+            return _place_by_index(grad, phase, ctx.stride), None, None
         out = grad.new_zeros(ctx.shape)
-        if grad.device.type == "cpu":
-            for sample, part, grid in zip(out, grad, _grids(ctx.shape, phase, ctx.stride), strict=True):
-                sample[grid] = part
-        else:
-            n_phases = prod(ctx.shape[2:]) // prod(grad.shape[2:])
-            index = phase.view(-1, *(1,) * grad.dim()).expand(-1, 1, *grad.shape[1:])
-            components = grad.new_zeros(len(grad), n_phases, *grad.shape[1:])
-            out = merge_phases(components.scatter(1, index, grad[:, None]), ctx.stride)
+        for sample, part, grid in zip(out, grad, _grids(ctx.shape, phase, ctx.stride), strict=True):
+            sample[grid] = part
         return out, None, None
 
 
 def _grids(shape: torch.Size, phase: Tensor, stride: int) -> list[tuple[slice, ...]]:
     offsets = phase_offsets(phase, stride, len(shape) - 2).tolist()
     return [(slice(None), *(slice(r, None, stride) for r in offset)) for offset in offsets]
+
+
+def _pick_by_index(x: Tensor, phase: Tensor, stride: int) -> Tensor:
+    """Decimate as one gather, so that a GPU need not tell the host its phases."""
+    components = split_phases(x, stride)
+    return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
+
+
+def _place_by_index(y: Tensor, phase: Tensor, stride: int) -> Tensor:
+    """The adjoint of :func:`_pick_by_index`: y in its component, zeros in the others."""
+    index = phase.view(-1, *(1,) * y.dim()).expand(-1, 1, *y.shape[1:])
+    components = y.new_zeros(len(y), stride ** (y.dim() - 2), *y.shape[1:])
+    return merge_phases(components.scatter(1, index, y[:, None]), stride)
 
 
 def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:

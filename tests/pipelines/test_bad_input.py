@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import subprocess
@@ -174,3 +175,10 @@ def test_a_full_disk(data, tmp_path):
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in (run / "checkpoints").iterdir()] == []
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(capsys, data, tmp_path):
+    flags = [*TINY, "--optimizer.lr=1e30", "--trainer.gradient_clip_val=null"]
+    sentence = refuse(capsys, train.main, "--task=mri", f"--data={data}", f"--out={tmp_path / 'run'}", *flags)
+    assert "the loss became nan in epoch 0, batch 1" in sentence
+    assert re.search(r"file\d slice \d", sentence)

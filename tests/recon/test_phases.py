@@ -6,7 +6,7 @@ from torch import Tensor
 
 from recon.errors import InputError
 from recon.layers import align, circular_shift, decimate, merge_phases, restore, split_phases
-from recon.layers.phases import phase_offsets
+from recon.layers.phases import _pick_by_index, _place_by_index, _roll_by_index, phase_offsets
 from tests.properties import random_shifts
 
 SHAPES = [((12,), 2), ((12,), 3), ((8, 12), 2), ((6, 9), 3), ((4, 8, 6), 2), ((3, 6, 9), 3), ((8, 4), 4)]
@@ -62,12 +62,16 @@ def test_each_sample_moves_by_its_own_vector():
         assert torch.equal(circular_shift(x, shifts), expected)
 
 
-@pytest.mark.parametrize("size", [(5,), (4, 6), (3, 4, 5)])
-def test_the_form_for_gpus_moves_the_same(size):
+@shapes
+def test_the_forms_for_gpus_do_the_same(size, stride):
+    """They run on any device: gathers by index instead of one copy per sample."""
     x = image(size)
     for shifts in random_shifts(3, size, 4):
-        on_meta = circular_shift(x.to("meta"), shifts.to("meta"))  # the gather runs on any device but the CPU
-        assert on_meta.shape == x.shape
+        assert torch.equal(_roll_by_index(x, shifts), circular_shift(x, shifts))
+    for phase in all_phases(size, stride):
+        y = decimate(x.requires_grad_(), phase, stride)
+        assert torch.equal(_pick_by_index(x, phase, stride), y)
+        assert torch.equal(_place_by_index(y, phase, stride), torch.autograd.grad(y, x, y)[0])
 
 
 @pytest.mark.parametrize("size", [(4,), (4, 6), (2, 4, 4)])
