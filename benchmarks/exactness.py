@@ -19,11 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prep import center_crop
+from pipelines.arithmetic import exact_arithmetic
 from pipelines.checkpoints import build_task, load_weights
 from pipelines.command import Parser, run_command
 from pipelines.config import load
 from pipelines.data import open_dataset
-from pipelines.protocols import exact_arithmetic
 from pipelines.run_folder import check_run_folder
 from pipelines.task import ReconstructionTask
 from recon.layers import MaxNorm, circular_shift, split_phases
@@ -132,7 +132,9 @@ def _main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     print("| blur | dtype, score | pairs | above limit | largest relative error | bitwise equal | smallest margin |")
     print("|---|---|---|---|---|---|---|")
+    n_above = 0
     for blur, what, limit, outcome in cases(arguments.run, arguments.pairs, arguments.pairs64, arguments.seed):
+        n_above += outcome.n_above if what != CONTROL else 0
         print(
             f"| {blur} | {what} | {outcome.n_pairs} | {outcome.n_above} (> {limit:.0e}) | {outcome.largest:.1e} "
             f"| {outcome.n_equal} | {outcome.smallest_margin:.1e} |",
@@ -141,6 +143,8 @@ def _main(argv: list[str]) -> None:
     print(
         f"\nSeed {arguments.seed}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}."
     )
+    if n_above:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """From files to samples: fastMRI folders, masks, batches, simulation and the bundled sample."""
 
 from data_prep.batches import ShapeBatchSampler
-from data_prep.cache import cache_folder, replace_file
+from data_prep.cache import cache_folder, replace_file, write_hdf5
 from data_prep.crop import center_crop, fit_center
 from data_prep.dataset import FastMRIDataset, Sample
 from data_prep.headers import Header, parse_header, write_header
@@ -35,5 +35,6 @@ __all__ = [
     "split_folder",
     "stable_seed",
     "write_fastmri",
+    "write_hdf5",
     "write_header",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 
 def cache_folder() -> Path:
@@ -53,3 +57,20 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return " ".join(str(error).split()).rstrip(".")[:200]
+
+
+def write_hdf5(path: Path, datasets: Mapping[str, Any], attributes: Mapping[str, Any] | None = None) -> None:
+    """Write a small HDF5 file, whole or not at all.
+
+    It is put together in memory first: HDF5 itself does not survive a disk that fills while it writes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+        file.attrs.update(attributes or {})
+    with replace_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

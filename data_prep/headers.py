@@ -19,18 +19,14 @@ class Header(NamedTuple):
     Attributes:
         encoded_size: matrix (x, y, z) of k-space.
         recon_size: matrix (x, y, z) of the image; (x, y) is what is cropped to when a file has no target.
-        center: the phase-encoding line through the centre of k-space.
-        maximum: the last phase-encoding line that was measured.
     """
 
     encoded_size: tuple[int, int, int]
     recon_size: tuple[int, int, int]
-    center: int
-    maximum: int
 
 
 def parse_header(text: bytes | str, path: Path) -> Header:
-    """Read matrix sizes and encoding limits from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
+    """Read the matrix sizes from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
 
     Args:
         text: the XML.
@@ -58,13 +54,7 @@ def parse_header(text: bytes | str, path: Path) -> Header:
         x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
         return x, y, z
 
-    limits = "encodingLimits/kspace_encoding_step_1"
-    return Header(
-        encoded_size=matrix("encodedSpace"),
-        recon_size=matrix("reconSpace"),
-        center=number(f"{limits}/center"),
-        maximum=number(f"{limits}/maximum"),
-    )
+    return Header(encoded_size=matrix("encodedSpace"), recon_size=matrix("reconSpace"))
 
 
 def write_header(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_prep.cache import reason, replace_file
+from data_prep.cache import reason, write_hdf5
 from data_prep.crop import fit_center
 from data_prep.headers import write_header
 from data_prep.seeds import generator
@@ -136,17 +135,21 @@ def write_fastmri(
     images = ifft2c(data)
     target = (images.abs() if data.ndim == 3 else rss(images, 1)).numpy()
     size = data.shape[-2:]
+    datasets = {
+        "kspace": data.numpy(),
+        "reconstruction_esc" if data.ndim == 3 else "reconstruction_rss": target,
+        "ismrmrd_header": write_header(size, size, field_of_view_mm, thickness_mm),
+    }
+    attributes = {
+        "max": target.max(),
+        "norm": np.linalg.norm(target),
+        "acquisition": acquisition,
+        "patient_id": patient_id,
+        "simulated_from": "magnitude",
+    }
     try:
-        with replace_file(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-            file["kspace"] = data.numpy()
-            file["reconstruction_esc" if data.ndim == 3 else "reconstruction_rss"] = target
-            file["ismrmrd_header"] = write_header(size, size, field_of_view_mm, thickness_mm)
-            file.attrs["max"] = target.max()
-            file.attrs["norm"] = np.linalg.norm(target)
-            file.attrs["acquisition"] = acquisition
-            file.attrs["patient_id"] = patient_id
-            file.attrs["simulated_from"] = "magnitude"
-    except (OSError, RuntimeError) as error:  # h5py raises either, also when the disk is full
+        write_hdf5(Path(path), datasets, attributes)
+    except OSError as error:
         raise InputError(f"{path} cannot be written ({reason(error)}): free space or choose another folder.") from error
 
 

@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"there is no checkpoint {path}: give a run whose first epoch has ended") from None
+        raise InputError(f"there is no checkpoint {path}: give another, or a run whose first epoch has ended") from None
     except pickle.UnpicklingError:
         raise InputError(f"{path} is not a checkpoint of plain data and was not loaded: give one of ours") from None
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError):
@@ -51,13 +51,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(task: ReconstructionTask, path: Path) -> None:
-    """Load a checkpoint's weights into the task's network.
+def load_weights(task: ReconstructionTask, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights into the task's network; gives the whole checkpoint.
 
     Raises:
         InputError: see :func:`read_checkpoint`; or the checkpoint is of another network.
     """
-    state = read_checkpoint(path)["state_dict"]
+    checkpoint = read_checkpoint(path)
+    state = checkpoint["state_dict"]
     own = task.state_dict()
     for name in sorted(own.keys() | state.keys()):
         if name not in state or name not in own or own[name].shape != state[name].shape:
@@ -67,3 +68,4 @@ def load_weights(task: ReconstructionTask, path: Path) -> None:
                 "use the network settings it was trained with"
             )
     task.load_state_dict(state)
+    return checkpoint

@@ -6,7 +6,9 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -45,10 +47,15 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
         argv: the arguments, by default the process's own.
     """
     quiet_libraries()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with its exit code
     try:
         command(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        return _say(f"error: {error}", BAD_INPUT)
+        text = str(error).strip()
+        if "Original Traceback" in text:  # a loader's process found it; its own sentence stands last
+            text = text.rpartition("InputError: ")[2]
+        return _say(f"error: {text}", BAD_INPUT)
     except OSError as error:
         if error.errno in _CANNOT_WRITE:
             where = f" ({error.filename})" if error.filename else ""

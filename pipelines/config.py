@@ -21,17 +21,29 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 import configs
 from data_prep import FastMRIDataset
 from pipelines.task import ReconstructionLoss
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.networks import UNet
 
 TASKS = ("mri",)
 ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+LEAST = {
+    "seed": 0,
+    "threads": 1,
+    "dataset.batch_size": 1,
+    "dataset.n_workers": 0,
+    "optimizer.lr": 0,
+    "scheduler.step_size": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "evaluation.shifts": 0,
+    "evaluation.max_shift": 1,
+}
 # Trainer arguments that the run folder, the sampler and the callbacks decide
 OURS = {
     "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing", "fast_dev_run",
     "enable_model_summary",
     "limit_predict_batches", "limit_test_batches", "logger", "max_steps", "min_steps", "model_registry",
-    "num_sanity_val_steps", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs", "strategy",
+    "num_sanity_val_steps", "overfit_batches", "plugins", "precision", "reload_dataloaders_every_n_epochs", "strategy",
     "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
 }  # fmt: skip
 
@@ -75,6 +87,7 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
     parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
     parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
     parser.add_class_arguments(pl.Trainer, "trainer", skip=OURS)
+    add("--trainer.precision", type=str, default="32-true", help=f"of the training: {', '.join(PRECISIONS)}")
     add("--trainer.strategy", type=str, default="auto", help="how several devices share the work")
     add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
     add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each slice")
@@ -94,8 +107,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     argv = _expand_aliases(argv)
     given = _peek(argv)
     task = given.get("task", "mri")
-    if task not in TASKS:
-        raise InputError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
+    check_choice("task", str(task), TASKS)
+    if given.get("data") == "":
+        raise InputError("--data is empty: give a folder, or leave it out for the bundled sample")
     parser = build_parser(task, sample=given.get("data") is None)
     _check_keys(parser, argv)
     try:
@@ -116,13 +130,13 @@ def load(path: Path) -> Namespace:
 
 
 def _check_values(config: Namespace) -> None:
-    positive = {"dataset.batch_size": 1, "dataset.n_workers": 0, "evaluation.shifts": 0, "evaluation.max_shift": 1}
-    for key, least in positive.items():
-        if config[key] < least:
+    for key, least in LEAST.items():
+        if config[key] is not None and config[key] < least:
             raise InputError(f"{key} is {config[key]}: give {least} or more")
     for key in ("trainer.max_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches"):
         if config[key] == 0:
             raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
+    check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
     if not config.clamp > 0:
         raise InputError(f"clamp is {config.clamp}: give a positive number")
 
@@ -143,7 +157,7 @@ def _peek(argv: Sequence[str]) -> dict[str, Any]:
         if name == "config" and value is not None:
             found.update({k: v for k, v in _read_yaml(Path(value)).items() if k in ("task", "data")})
         elif name in ("task", "data"):
-            found[name] = value
+            found[name] = None if value == "null" else value
     return found
 
 
@@ -197,5 +211,6 @@ def _one_sentence(message: str) -> str:
     kinds = dict.fromkeys(re.findall(r"Expected an? <class '(?:[\w.]*\.)?(\w+)'>", message))
     if key and value and kinds:
         names = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
+        names = names.replace("Sequence", f"a list, such as [{value.group(1).strip()}]")
         return f"{key.group(1)} cannot be {value.group(1).strip()!r}: expected {names}"
     return " ".join(message.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader
 from data_prep import FastMRIDataset, Sample, ShapeBatchSampler, bundled_mri
 from recon.errors import InputError
 from recon.networks import UNet
+
+SMALLEST_SIDE = 7
 
 
 def open_dataset(config: Namespace, split: str, training: bool = False) -> FastMRIDataset:
@@ -33,14 +36,23 @@ def check_image_sizes(dataset: FastMRIDataset, network: UNet) -> None:
         InputError: names the file, the side, the multiple and the remedies.
     """
     multiple = network.total_stride
-    for (rows, columns, _), (volume, _) in zip(dataset.shapes, dataset.slices, strict=True):
+    trial = copy.deepcopy(network).to("meta").eval()  # shapes without numbers: finds out at no cost
+    sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
+    for (rows, columns), number in sizes.items():
+        path = dataset.volumes[number].path
         if rows % multiple or columns % multiple:
             side, n = ("height", rows) if rows % multiple else ("width", columns)
             crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
             raise InputError(
-                f"{dataset.volumes[volume].path}: image {side} {n} is not a multiple of the network's total stride "
-                f"{multiple}; crop with --dataset.image_size '{crop}' or pad with --dataset.image_size '{pad}'"
+                f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; crop with "
+                f"--dataset.image_size '{crop}' or pad with --dataset.image_size '{pad}'"
             )
+        if min(rows, columns) < SMALLEST_SIDE:
+            raise InputError(f"{path}: image {rows} x {columns} is smaller than the 7 x 7 window of SSIM: pad it")
+        try:
+            trial(torch.empty(1, 1, rows, columns, device="meta"))
+        except ValueError as error:
+            raise InputError(f"{path}: image {rows} x {columns} does not fit the network: {error}") from None
 
 
 class Loaders(pl.LightningDataModule):

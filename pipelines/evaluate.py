@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from data_prep import FastMRIDataset, replace_file
+from data_prep import FastMRIDataset, write_hdf5
 from pipelines.checkpoints import build_task, load_weights
 from pipelines.command import Parser, run_command
 from pipelines.config import load
@@ -122,6 +121,8 @@ def find_device(name: str) -> torch.device:
         InputError: there is no such device.
     """
     try:
+        if name.partition(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+            raise RuntimeError(name)
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
@@ -130,18 +131,20 @@ def find_device(name: str) -> torch.device:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    """Number the names that occur more than once, past names that are taken."""
+    given: list[str] = []
+    for name in names:
+        candidates = [name] if names.count(name) == 1 else [f"{name}-{i}" for i in range(1, len(names) + 1)]
+        taken = {*given, *names} if names.count(name) > 1 else set()
+        given.append(next((candidate for candidate in candidates if candidate not in taken), f"{name}-{len(given)}"))
+    return given
 
 
 def _saver(folder: Path, dataset: FastMRIDataset) -> Callable[[int, Tensor], None]:
     make_folder(folder)
 
     def save(volume: int, reconstruction: Tensor) -> None:
-        with (
-            replace_file(folder / f"{dataset.volumes[volume].name}.h5") as temporary,
-            h5py.File(temporary, "w") as file,
-        ):
-            file["reconstruction"] = reconstruction.numpy()
+        write_hdf5(folder / f"{dataset.volumes[volume].name}.h5", {"reconstruction": reconstruction.numpy()})
 
     return save
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_prep import FastMRIDataset, Sample, replace_file, stable_seed
-from pipelines.protocols import exact_arithmetic
+from pipelines.arithmetic import exact_arithmetic
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
@@ -41,28 +41,35 @@ def save_picture(
         moved = denormalise(task(circular_shift(batch.image, shift)), batch)[:, 0]
     reconstruction = denormalise(output, batch)[:, 0]
     expected = circular_shift(reconstruction[:, None], shift)[:, 0]
-    target = batch.target[:, 0] if batch.target.numel() else reconstruction
-    peak = batch.data_range if batch.target.numel() else expected.amax((1, 2))
-    eq = equivariance(moved, expected, peak)
+    target = batch.target[:, 0] if batch.target.numel() else None
+    eq = equivariance(moved, expected, None if target is None else batch.data_range)
     zero_filled = denormalise(batch.image, batch)[:, 0]
 
     def decibel(image: torch.Tensor) -> str:
-        return f"{float(psnr(image, target, peak, per_slice=True)):.2f} dB" if batch.target.numel() else ""
+        return "" if target is None else f"{float(psnr(image, target, batch.data_range, per_slice=True)):.2f} dB"
 
     def pixels(image: torch.Tensor) -> np.ndarray:
         return image[0].cpu().numpy()
 
+    def shown(image: torch.Tensor | None) -> np.ndarray | None:
+        return None if target is None or image is None else pixels(image)
+
     y, x = shift[0].tolist()
     nmse = "exact: bit for bit equal" if bool(eq.equal[0]) else f"NMSE_eq {float(eq.nmse[0]):.1e}"
-    top = float(peak)
-    panels: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+    top = float(batch.data_range if target is not None else expected.amax())
+    error = expected * 0 if target is None else reconstruction - target
+    panels: list[tuple[str, np.ndarray | None, dict[str, Any]]] = [
         (f"input (zero-filled)\n{decibel(zero_filled)}", pixels(zero_filled), {"vmin": 0, "vmax": top}),
         (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),
-        ("target\nfully sampled", pixels(target), {"vmin": 0, "vmax": top}),
-        ("error\nreconstruction - target", pixels(reconstruction - target), _diverging(reconstruction - target)),
+        ("target\nfully sampled", shown(target), {"vmin": 0, "vmax": top}),
+        ("error\nreconstruction - target", shown(error), _diverging(error)),
         (f"shift after: T f(x)\nT = ({y}, {x}) pixels", pixels(expected), {"vmin": 0, "vmax": top}),
         ("shift before: f(T x)\n ", pixels(moved), {"vmin": 0, "vmax": top}),
-        ("f(T x) - T f(x)\nscale of the error above", pixels(moved - expected), _diverging(reconstruction - target)),
+        (
+            "f(T x) - T f(x)\nscale of the error above",
+            None if target is None else pixels(moved - expected),
+            _diverging(error),
+        ),
         (f"f(T x) - T f(x), own scale\n{nmse}", pixels(moved - expected), _diverging(moved - expected)),
     ]
     with matplotlib.rc_context({"font.size": 9}):
@@ -81,7 +88,10 @@ def _diverging(difference: torch.Tensor) -> dict[str, Any]:
     return {"vmin": -size, "vmax": size, "cmap": "RdBu_r"}
 
 
-def _draw(axes: Axes, title: str, image: np.ndarray, style: dict[str, Any]) -> None:
+def _draw(axes: Axes, title: str, image: np.ndarray | None, style: dict[str, Any]) -> None:
+    if image is None:  # the file has no target
+        axes.set_axis_off()
+        return
     shown = axes.imshow(image, **({"cmap": "gray"} | style), interpolation="nearest")
     axes.set_title(title)
     axes.set_axis_off()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,25 +84,39 @@ def _index(data: Path, challenge: str) -> None:
 
 def _simulate(arguments: argparse.Namespace) -> None:
     challenge = "multicoil" if arguments.coils else "singlecoil"
-    make_folder(arguments.out)
     if not arguments.images:
-        print(f"Bundled sample, simulated from magnitude: {bundled_mri(arguments.out, challenge)}")
+        _write_sample(arguments, challenge)
         return
     if not arguments.noise >= 0 or arguments.coils < 0:
-        raise InputError("--noise and --coils must not be negative: correct the flag")
-    for path in tqdm(arguments.images, desc="simulating", unit=" volume", disable=None):
+        raise InputError("--noise and --coils must be 0 or more: correct the flag")
+    folder = arguments.out / f"{challenge}_{arguments.split}"
+    names = [path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".npy") for path in arguments.images]
+    for name in names:
+        if names.count(name) > 1 or (folder / f"{name}.h5").exists():
+            raise InputError(f"{folder / name}.h5 would be written twice or over: rename the image or the folder")
+    make_folder(folder)
+    for path, name in tqdm(list(zip(arguments.images, names, strict=True)), desc="simulating", disable=None):
         magnitude, spacing = _read_images(path, arguments.slice_axis)
-        name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".npy")
+        seed = f"{arguments.seed}:{name}"  # every volume has its own phase and noise
         kspace = simulate_kspace(
-            magnitude, arguments.matrix, arguments.band_limit, arguments.coils, arguments.noise, arguments.seed
+            magnitude, arguments.matrix, arguments.band_limit, arguments.coils, arguments.noise, seed
         )
-        folder = arguments.out / f"{challenge}_{arguments.split}"
-        folder.mkdir(exist_ok=True)
         extent = [arguments.matrix * side for side in spacing[1:]]
         if arguments.band_limit is not None:
             extent[1] *= magnitude.shape[2] / arguments.band_limit
         write_fastmri(folder / f"{name}.h5", kspace, "simulated", name, extent, spacing[0])
-    print(f"Written, simulated from magnitude: {arguments.out / f'{challenge}_{arguments.split}'}")
+    print(f"Written, simulated from magnitude: {folder}")
+
+
+def _write_sample(arguments: argparse.Namespace, challenge: str) -> None:
+    """The bundled sample, all its splits, as it is; its settings are fixed."""
+    own = build_parser().parse_args(["simulate", "--out", "."])
+    changed = [key for key, value in vars(own).items() if key not in ("out", "coils") and vars(arguments)[key] != value]
+    if changed or arguments.coils not in (0, 4):
+        raise InputError("without images the bundled sample is written; its only choice is --coils 0 or 4")
+    make_folder(arguments.out)
+    shutil.copytree(bundled_mri(challenge=challenge), arguments.out, dirs_exist_ok=True)
+    print(f"Bundled sample, simulated from magnitude: {arguments.out}")
 
 
 def _read_images(path: Path, slice_axis: int | None) -> tuple[np.ndarray, tuple[float, float, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -13,9 +12,10 @@ from torchmetrics import MetricCollection
 from tqdm import tqdm
 
 from data_prep import FastMRIDataset, Sample, stable_seed
+from pipelines.arithmetic import exact_arithmetic
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
-from recon.metrics import NMSE, PSNR, SSIM, draw_shifts, equivariance, psnr
+from recon.metrics import NMSE, PSNR, SSIM, draw_shifts, equals_own_shift, equivariance, psnr
 from recon.networks import record_margins
 
 TIE = 1e-12  # scores are float64 sums; equal ones differ by rounding, 1e-15, and distinct ones by 2e-7 or more
@@ -32,21 +32,6 @@ class Row(NamedTuple):
     metric: str
     value: float | str
     status: str  # ok, exact (outputs equal bit for bit, PSNR_eq is infinite and left out), or tie
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """TF32 off and deterministic algorithms on, as equivariance is measured (DESIGN section 2)."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, False, True, False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
 
 
 @torch.inference_mode()
@@ -98,11 +83,16 @@ def measure(
             bar.update()
             if n_shifts:
                 margin = float(torch.cat(margins).min()) if margins else None
+                tie = bool(equals_own_shift(batch.image[:, 0], task.network.total_stride)) or (
+                    margin is not None and margin <= TIE
+                )
                 shifts = draw_shifts(n_shifts, max_shift, stable_seed("shifts", seed, name, number))
                 if margin is not None:
-                    shift_rows.append(Row("equivariance", name, number, "", "", "margin", margin, _status(margin)))
+                    shift_rows.append(
+                        Row("equivariance", name, number, "", "", "margin", margin, "tie" if tie else "ok")
+                    )
                 for some in shifts.split(batch_size):
-                    shift_rows += _shift_rows(task, batch, output, some, name, margin)
+                    shift_rows += _shift_rows(task, batch, output, some, name, tie)
                     bar.update(len(some))
             slices.append(reconstruction.cpu())
             if len(slices) == dataset.volumes[volume].n_slices:
@@ -112,10 +102,6 @@ def measure(
     return [
         row for protocol, quality in qualities.items() for row in _quality_rows(protocol, quality, names)
     ] + shift_rows
-
-
-def _status(margin: float | None) -> str:
-    return "tie" if margin is not None and margin <= TIE else "ok"
 
 
 def _nothing(volume: int, reconstruction: Tensor) -> None:
@@ -135,7 +121,7 @@ def _quality() -> MetricCollection:
 
 
 def _shift_rows(
-    task: ReconstructionTask, batch: Sample, output: Tensor, shifts: Tensor, name: str, margin: float | None
+    task: ReconstructionTask, batch: Sample, output: Tensor, shifts: Tensor, name: str, tie: bool
 ) -> list[Row]:
     """The rows of some shifts of one slice."""
     n = len(shifts)
@@ -146,15 +132,14 @@ def _shift_rows(
 
     preds = denormalise(task(shifted(batch.image)), batch)[:, 0]
     expected = denormalise(shifted(output), batch)[:, 0]
-    has_target = batch.target.numel() > 0
-    data_range = batch.data_range if has_target else expected[:1].amax((1, 2)) - expected[:1].amin((1, 2))
-    error = equivariance(preds, expected, data_range.expand(n))
+    peak = batch.data_range.expand(n) if batch.target.numel() else None
+    error = equivariance(preds, expected, peak)
     columns = {f"{key}_eq": getattr(error, key) for key in ("nmse", "psnr", "ssim")} | {"max_abs": error.max_abs}
-    if has_target:
+    if peak is not None:
         targets = shifted(batch.target)[:, 0]
-        before = psnr(expected, targets, data_range.expand(n), per_slice=True)
-        columns["dpsnr"] = (before - psnr(preds, targets, data_range.expand(n), per_slice=True)).abs()
-    status = _status(margin)
+        before = psnr(expected, targets, peak, per_slice=True)
+        columns["dpsnr"] = (before - psnr(preds, targets, peak, per_slice=True)).abs()
+    status = "tie" if tie else "ok"
     number = int(batch.slice)
     rows = []
     for i, (equal, (y, x)) in enumerate(zip(error.equal.tolist(), shifts.tolist(), strict=True)):

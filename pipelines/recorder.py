@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -38,7 +38,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self.rows: list[list[float]] = []
         self.best_psnr = -math.inf
         self._loss_sum: Tensor | float = 0.0
-        self._n_batches = 0
+        self._n_slices: float = 0
         self._lr = 0.0
         self._signal: int | None = None
         self._old_handlers: dict[int, Any] = {}
@@ -47,15 +47,15 @@ class RunRecorder(pl.callbacks.Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, the best figure, and the running mean of the epoch's loss."""
         loss_sum = float(self._loss_sum)
-        return {"rows": self.rows, "best_psnr": self.best_psnr, "loss_sum": loss_sum, "n_batches": self._n_batches}
+        return {"rows": self.rows, "best_psnr": self.best_psnr, "loss_sum": loss_sum, "n_slices": self._n_slices}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self.rows, self.best_psnr = state_dict["rows"], state_dict["best_psnr"]
-        self._loss_sum, self._n_batches = state_dict["loss_sum"], state_dict["n_batches"]
+        self._loss_sum, self._n_slices = state_dict["loss_sum"], state_dict["n_slices"]
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to signals; bring the table to the checkpoint's state."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals, from here on instead of Lightning; bring the table to the checkpoint's state."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._old_handlers[number] = signal.signal(number, self._on_signal)
@@ -76,8 +76,9 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add up the loss; stop here if a signal came (after the epoch's last batch, on_train_epoch_end does)."""
-        self._loss_sum = self._loss_sum + outputs["loss"].detach().double()
-        self._n_batches += 1
+        n = len(batch.volume)
+        self._loss_sum = self._loss_sum + n * outputs["loss"].detach().double()
+        self._n_slices += n
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and batch_idx + 1 < trainer.num_training_batches and self._must_stop(trainer, batch_idx):
             self._stop(trainer, pl_module)
@@ -86,16 +87,17 @@ class RunRecorder(pl.callbacks.Checkpoint):
         """Add the epoch's row and save."""
         assert isinstance(pl_module, ReconstructionTask)
         pl_module.check_loss()
+        loss_sum, n_slices = self._totals(trainer)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values |= {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "lr": self._lr,
-            "train_loss": float(self._mean_over_processes(trainer)) / self._n_batches,
+            "train_loss": float(loss_sum / n_slices),
             "seconds": round(time.monotonic() - self._epoch_start, 3),
         }
         self.rows.append([values[name] for name in COLUMNS])
-        self._loss_sum, self._n_batches = 0.0, 0
+        self._loss_sum, self._n_slices = 0.0, 0
         if trainer.logger is not None:
             trainer.logger.log_metrics({"train_loss": values["train_loss"], "lr": values["lr"]}, trainer.global_step)
         if values["val_psnr"] > self.best_psnr:
@@ -114,7 +116,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:
-            raise KeyboardInterrupt  # asked twice: do not wait for the batch
+            self._leave("stopped at once; what was saved last is safe")  # asked twice: do not wait for the batch
         self._signal = number
 
     def _must_stop(self, trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -127,16 +129,19 @@ class RunRecorder(pl.callbacks.Checkpoint):
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ReconstructionTask)
         pl_module.check_loss()
-        self._loss_sum = self._mean_over_processes(trainer)  # what the first process saves goes for all
+        self._loss_sum, self._n_slices = self._totals(trainer)  # what the first process saves goes for all
         self._save(trainer, "last")
         self._leave()
 
-    def _mean_over_processes(self, trainer: pl.Trainer) -> Tensor:
-        loss = torch.as_tensor(self._loss_sum, dtype=torch.float64, device=trainer.strategy.root_device)
-        return torch.as_tensor(trainer.strategy.reduce(loss, reduce_op="mean"))
+    def _totals(self, trainer: pl.Trainer) -> tuple[Tensor, float]:
+        """The loss's sum and the number of slices, as means over the processes."""
+        own = [torch.as_tensor(self._loss_sum, dtype=torch.float64), torch.tensor(float(self._n_slices)).double()]
+        both = torch.stack([value.to(trainer.strategy.root_device) for value in own])
+        mean = torch.as_tensor(trainer.strategy.reduce(both, reduce_op="mean"))
+        return mean[0], float(mean[1])
 
-    def _leave(self) -> None:
-        raise Interrupted(f"everything up to here is saved; go on with: recon-train --resume {self.folder}")
+    def _leave(self, state: str = "everything up to here is saved") -> NoReturn:
+        raise Interrupted(f"{state}; go on with: recon-train --resume {self.folder}")
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         path = self.folder / "checkpoints" / f"{name}.ckpt"
@@ -146,6 +151,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
                 trainer.save_checkpoint(temporary)
         else:
             trainer.save_checkpoint(path)  # only takes part: the first process writes
+        trainer.strategy.barrier()  # nobody leaves before the file has its name
 
     def _write_table(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:

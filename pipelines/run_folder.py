@@ -47,7 +47,7 @@ def new_run_folder(config: Mapping[str, Any]) -> Path:
         folder = Path(config["out"])
     else:
         network = config["network"]
-        blur = "" if network["blur"] is None else network["blur"]
+        blur = network["blur"] if network["blur"] > 1 else ""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{network['sampling']}{blur}-s{config['seed']}"
         folder = Path("runs") / config["task"] / name
         attempt = 1

@@ -25,13 +25,18 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         for metric in ("psnr", "ssim", "nmse"):
             values = [float(r.value) for r in rows if r.protocol == protocol and r.metric == metric]
             if values:
-                part[metric] = {"mean": float(np.mean(values)), "two_sd": float(2 * np.std(values)), "n": len(values)}
+                part[metric] = {"mean": float(np.mean(values)), "two_sd": _two_sd(values), "n": len(values)}
         if part:
             summary[protocol] = part
     shifted = [r for r in rows if r.protocol == "equivariance" and r.metric != "margin"]
     if shifted:
         summary["equivariance"] = _equivariance(shifted) | _margins(rows)
     return summary
+
+
+def _two_sd(values: Sequence[float]) -> float:
+    """Twice the sample standard deviation (n - 1), as fastmri.evaluate has it; 0 for one value."""
+    return float(2 * np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def _equivariance(rows: Sequence[Row]) -> dict[str, Any]:

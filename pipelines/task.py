@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from data_prep import Sample, stable_seed
+from pipelines.arithmetic import exact_arithmetic
 from recon.errors import InputError, check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
 from recon.networks import UNet
 
 GPU_CHECKS = 50  # steps on a GPU between two looks at the loss
+MANY_SLICES = 1_000_000  # more than a volume has
 LOSSES = ("mse", "l1", "ssim")
 
 
@@ -115,29 +117,53 @@ class ReconstructionTask(pl.LightningModule):
         """
         losses, self._unchecked = self._unchecked, []
         values = torch.stack([loss for loss, _ in losses]).tolist() if losses else []
-        for value, (_, where) in zip(values, losses, strict=True):
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the loss became {value} in {where}: look at these slices, or lower optimizer.lr; "
-                    "the last checkpoint is from before"
-                )
+        bad = [f"{value} in {where}" for value, (_, where) in zip(values, losses, strict=True) if not isfinite(value)]
+        self._refuse_together(
+            f"the loss became {bad[0]}: look at these slices, or lower optimizer.lr; the last checkpoint is from before"
+            if bad
+            else None
+        )
+
+    def _refuse_together(self, complaint: str | None) -> None:
+        """Raise InputError if there is a complaint; with several processes, all leave at the same step."""
+        together = self.trainer.world_size > 1
+        if together and not self.trainer.strategy.reduce_boolean_decision(complaint is not None, all=False):
+            return
+        if complaint is not None:
+            raise InputError(complaint)
+        if together:
+            raise SystemExit(2)  # another process says why
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         """Quality in the file's units, and equivariance for one circular shift of each slice."""
-        output = self(batch.image)
+        with exact_arithmetic():
+            output = self(batch.image)
+            shifts = self._validation_shifts(batch).to(output.device)
+            shifted = denormalise(self(circular_shift(batch.image, shifts)), batch)[:, 0]
         reconstruction = denormalise(output, batch)[:, 0]
         where = batch.volume.to(self.device), batch.slice.to(self.device)
         self.quality.update(reconstruction, batch.target[:, 0], batch.data_range, *where)
+        expected = circular_shift(reconstruction[:, None], shifts)[:, 0]
+        self.shift_error.update(shifted, expected, batch.data_range, case=where[0] * MANY_SLICES + where[1])
+
+    def _validation_shifts(self, batch: Sample) -> Tensor:
         keys = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)
-        seeds = [stable_seed("validation shift", self.seed, *key)[0] for key in keys]
-        shifts = torch.cat([draw_shifts(1, self.max_shift, seed) for seed in seeds]).to(output.device)
-        shifted = denormalise(self(circular_shift(batch.image, shifts)), batch)[:, 0]
-        self.shift_error.update(shifted, circular_shift(reconstruction[:, None], shifts)[:, 0], batch.data_range)
+        seeds = (stable_seed("validation shift", self.seed, *key) for key in keys)
+        return torch.cat([draw_shifts(1, self.max_shift, seed) for seed in seeds])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over volumes (the same on every process: the metrics are gathered first)."""
+        """Log the means over volumes (the same on every process: the metrics are gathered first).
+
+        Raises:
+            InputError: the quality is not finite.
+        """
         values = {f"val_{name}": value for name, value in self.quality.compute().items()}
         values["val_nmse_eq"] = self.shift_error.compute().get("nmse_mean", torch.tensor(0.0))
+        if not isfinite(values["val_psnr"]):
+            raise InputError(
+                f"the validation PSNR became {float(values['val_psnr'])} in epoch {self.current_epoch}: a validation "
+                "volume holds values that are not finite, or is reconstructed without any error"
+            )
         self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=True)
         self.quality.reset()
         self.shift_error.reset()

@@ -14,8 +14,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from data_prep import FastMRIDataset
-from pipelines.checkpoints import build_task, load_weights, read_checkpoint
-from pipelines.command import run_command
+from pipelines.checkpoints import build_task, load_weights
+from pipelines.command import Interrupted, run_command
 from pipelines.config import load, parse
 from pipelines.data import Loaders, check_image_sizes, open_dataset
 from pipelines.picture import save_picture
@@ -32,6 +32,7 @@ from pipelines.run_folder import (
 from pipelines.summary import print_table, summarise
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
+from recon.networks import resolve_blur
 
 FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
 _NOT_SETTINGS = ("config", "__default_config__", "resume", "out")
@@ -55,11 +56,11 @@ def _train(argv: list[str]) -> None:
     val = open_dataset(config, "val")
     test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
     _check_data(task, train, val, test)
+    _check_optimizer(task)
 
     folder = _folder(config, resumed, first)
     recorder = RunRecorder(folder)
-    checkpoint = _last_checkpoint(folder, task) if resumed else None
-    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    checkpoint, step = _last_checkpoint(folder, task) if resumed else (None, 0)
     trainer = build_trainer(config, folder, recorder, step)
     if first:
         make_folder(folder)
@@ -73,20 +74,31 @@ def _train(argv: list[str]) -> None:
     loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:
-        finish(config, task.to(trainer.strategy.root_device), test, folder)
+        try:
+            finish(config, task.to(trainer.strategy.root_device), test, folder)
+        except KeyboardInterrupt:
+            resume = f"recon-train --resume {folder}"
+            raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
 
 
 def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
-    """The configuration, and whether it is a resumed run's."""
+    """The resolved configuration, and whether it is a resumed run's."""
     config = parse(argv)
-    if config.resume is None:
-        return config, False
-    folder = check_run_folder(Path(config.resume))
-    load(folder / "config.yaml")
-    rest = [token for i, token in enumerate(argv) if not _is_resume(argv, i)]
-    config = parse(["--config", str(folder / "config.yaml"), *rest])
-    config.out = str(folder)
-    return config, True
+    resume = config.resume
+    if resume is not None:
+        if config.out is not None:
+            raise InputError("--resume goes on in the run's own folder: leave out --out")
+        path = check_run_folder(Path(resume)) / "config.yaml"
+        before = load(path)
+        config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
+        changed = [key for key, value in before.network.items() if config.network[key] != value]
+        if changed:
+            raise InputError(f"--resume cannot change network.{changed[0]}: start another run with it")
+        config.out = str(resume)
+    config.network.blur = resolve_blur(config.network.sampling, config.network.blur)
+    if config.data is not None:
+        config.data = str(Path(config.data).resolve())
+    return config, resume is not None
 
 
 def _is_resume(argv: list[str], i: int) -> bool:
@@ -100,6 +112,13 @@ def _check_data(task: ReconstructionTask, *datasets: FastMRIDataset) -> None:
         for volume in dataset.volumes:
             if not volume.has_target:
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
+
+
+def _check_optimizer(task: ReconstructionTask) -> None:
+    try:
+        task.configure_optimizers()
+    except ValueError as error:
+        raise InputError(f"the optimizer or scheduler settings cannot work: {error}") from None
 
 
 def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
@@ -132,13 +151,10 @@ def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: 
         raise InputError(f"the trainer settings cannot work: {' '.join(str(error).split())}") from None
 
 
-def _last_checkpoint(folder: Path, task: ReconstructionTask) -> Path | None:
-    """The state to go on from; None where the run was stopped before its first epoch ended."""
+def _last_checkpoint(folder: Path, task: ReconstructionTask) -> tuple[Path | None, int]:
+    """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
     path = folder / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        return None
-    load_weights(task, path)
-    return path
+    return (path, load_weights(task, path)["global_step"]) if path.exists() else (None, 0)
 
 
 def finish(config: Namespace, task: ReconstructionTask, test: FastMRIDataset, folder: Path) -> None:

@@ -50,6 +50,7 @@ def test_command(line, data, run, here, monkeypatch):
     name = next(name for name in COMMANDS if line.startswith(name))
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
+    names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
     if "--resume" in tokens or "--print_config" in tokens:
         monkeypatch.setitem(SMALL, "recon-train", [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.exactness import BLURS, CONTROL, cases
+import json
+
+from benchmarks.exactness import BLURS, CONTROL, Float32Score, cases, check, images_of, load_task
 from pipelines.train import main
 
 SMALL = [
@@ -15,9 +17,14 @@ SMALL = [
 
 def test_twenty_pairs_at_each_blur(here):
     assert main(["--task", "mri", "--out", "run", *SMALL]) == 0
+    measured = json.loads((here / "run" / "summary.json").read_text())["equivariance"]
+    assert measured["nmse_eq_max"] < 1e-10
+    assert measured["n_ties"] == 0  # the bundled test set has none
     checked = []
     for blur, what, limit, outcome in cases(here / "run", n_pairs=20, n_pairs64=10, seed=0):
         if what != CONTROL:
             assert outcome.n_above == 0, f"blur {blur}, {what}: {outcome}, limit {limit}"
             checked.append(blur)
     assert sorted(set(checked)) == list(BLURS)
+    control = check(load_task(here / "run", 7, Float32Score), images_of(here / "run"), n_pairs=200)
+    assert control.n_above > 0  # a float32 score flips phases

@@ -60,7 +60,7 @@ class MaxNorm(nn.Module):
         Returns:
             float64 ``(batch, stride^d)``: the sum of |x|, of x^2, or the maximum of |x| (negated for ``*_min``).
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             norm = self.criterion.removesuffix("_min")
             if norm == "linf":
                 scores = split_phases(x.abs().amax(1, keepdim=True), stride).flatten(1 + 1).amax(-1).double()
@@ -79,7 +79,7 @@ class MaxNorm(nn.Module):
 
 
 def phase_margin(scores: Tensor) -> Tensor:
-    """How far the best score is from the second, relative: (best - second) / |best|; 0 is a tie.
+    """How far the best score is from the second, relative: (best - second) / max(|best|, |second|); 0 is a tie.
 
     Args:
         scores: ``(batch, phase)`` from :meth:`MaxNorm.score`.
@@ -88,4 +88,5 @@ def phase_margin(scores: Tensor) -> Tensor:
         ``(batch,)``, 0 where all scores are 0 (a blank slice).
     """
     best, second = scores.topk(2, dim=1).values.unbind(1)
-    return torch.where(best == second, 0.0, (best - second) / best.abs().clamp_min(torch.finfo(scores.dtype).tiny))
+    largest = torch.maximum(best.abs(), second.abs())
+    return torch.where(best == second, 0.0, (best - second) / largest)

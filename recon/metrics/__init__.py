@@ -1,7 +1,7 @@
 """Image quality and shift equivariance: functions of two stacks of images, and their torchmetrics classes."""
 
 from recon.metrics.collect import NMSE, PSNR, SSIM, Equivariance
-from recon.metrics.equivariance import EquivarianceError, draw_shifts, equivariance
+from recon.metrics.equivariance import EquivarianceError, draw_shifts, equals_own_shift, equivariance
 from recon.metrics.quality import nmse, psnr, ssim
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Equivariance",
     "EquivarianceError",
     "draw_shifts",
+    "equals_own_shift",
     "equivariance",
     "nmse",
     "psnr",

@@ -55,6 +55,13 @@ class _Rows(Metric):
         return rows.cpu().view(-1, self.n_columns)
 
 
+def _first_of_each(table: Tensor, n_keys: int) -> Tensor:
+    """The rows in ascending order of their first ``n_keys`` numbers; of equal ones, the first."""
+    keys, position = table[:, :n_keys].unique(dim=0, return_inverse=True)
+    first = torch.zeros(len(keys), dtype=torch.int64)
+    return table[first.scatter_reduce(0, position, torch.arange(len(table)), "amin", include_self=False)]
+
+
 class _VolumeMetric(_Rows):
     """The ratio of two sums over each volume's slices."""
 
@@ -82,12 +89,9 @@ class _VolumeMetric(_Rows):
 
     def compute(self) -> Tensor:
         """The mean over volumes, float64 ``()``; or ``(n_volumes,)`` in ascending order of their numbers."""
-        table = self._table()
-        slices, position = table[:, :2].unique(dim=0, return_inverse=True)
-        first = torch.zeros(len(slices), dtype=torch.int64)
-        first = first.scatter_reduce(0, position, torch.arange(len(table)), "amin", include_self=False)
-        volumes, position = slices[:, 0].unique(return_inverse=True)
-        sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, table[first, 2:])
+        table = _first_of_each(self._table(), 2)
+        volumes, position = table[:, 0].unique(return_inverse=True)
+        sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, table[:, 2:])
         values = self._finish(ratio((sums[:, 0], sums[:, 1]), per_slice=True)).to(self.device)
         return values.mean() if self.reduction == "mean" else values
 
@@ -158,24 +162,26 @@ class SSIM(_VolumeMetric):
 class Equivariance(_Rows):
     """:func:`recon.metrics.equivariance` over all cases (a case is one slice under one shift).
 
-    Every case counts: there is nothing to tell a repeated one by.
-
     Args:
         kwargs: of ``torchmetrics.Metric``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(n_columns=len(EquivarianceError._fields), **kwargs)
+        super().__init__(n_columns=1 + len(EquivarianceError._fields), **kwargs)
 
-    def update(self, preds: Tensor, target: Tensor, data_range: float | Tensor | None = None) -> None:
+    def update(
+        self, preds: Tensor, target: Tensor, data_range: float | Tensor | None = None, case: Tensor | None = None
+    ) -> None:
         """Collect a batch of cases; see :func:`recon.metrics.equivariance`.
 
         Args:
             preds: f(T x), ``(batch, rows, columns)``.
             target: T f(x), shape of ``preds``.
             data_range: R, one number, ``(batch,)`` or None.
+            case: integers from 0 ``(batch,)`` that name the cases; of equal ones the first counts. None: all count.
         """
-        self._append(*equivariance(preds, target, data_range))
+        names = torch.full((len(preds),), -1) if case is None else case
+        self._append(names, *equivariance(preds, target, data_range))
 
     def compute(self) -> dict[str, Tensor]:
         """The summary, float64 ``()`` each.
@@ -187,7 +193,10 @@ class Equivariance(_Rows):
 
         No inf enters a mean: a number over no cases is absent from the dictionary.
         """
-        table = EquivarianceError(*self._table().unbind(1))
+        rows = self._table()
+        named = rows[:, 0] >= 0
+        rows = torch.cat([rows[~named], _first_of_each(rows[named], 1)]) if named.any() else rows
+        table = EquivarianceError(*rows[:, 1:].unbind(1))
         exact, blank = table.equal.bool(), table.nmse.isinf()
         summary = {"n_cases": torch.tensor(len(exact)), "n_exact": exact.sum(), "n_blank": blank.sum()}
         if len(exact):

@@ -90,3 +90,24 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
         max_abs=(preds.double() - target.double()).abs().amax((-2, -1)),
         equal=equal,
     )
+
+
+def equals_own_shift(images: Tensor, total_stride: int, tolerance: float = 1e-12) -> Tensor:
+    """Whether an image is equal to its own circular shift by some vector that is not a multiple of the total stride.
+
+    Then no method that picks a grid by content can be equivariant on it (a blank slice, stripes, a period of 3): a
+    tie, for whatever network. From |x - T x|^2 = 2 (r(0) - r(t)) with r the circular autocorrelation, by FFT.
+
+    Args:
+        images: ``(slices, rows, columns)``.
+        total_stride: the product of the network's strides.
+        tolerance: on |x - T x|^2 relative to 2 |x|^2, for the rounding of the FFT in float64.
+
+    Returns:
+        bool ``(slices,)``.
+    """
+    x = images.double()
+    correlation = torch.fft.irfft2(torch.fft.rfft2(x).abs().square(), s=x.shape[-2:])
+    energy = correlation[:, :1, :1].clone()
+    correlation[:, ::total_stride, ::total_stride] = -torch.inf
+    return (correlation >= energy * (1 - tolerance)).flatten(1).any(1)

@@ -101,6 +101,10 @@ class UNet(nn.Module):
         check_choice("activation", activation, ACTIVATIONS)
         if len(widths) < 2:
             raise InputError(f"widths {list(widths)} make no U-Net: give at least two levels")
+        if min(widths) < 1:
+            raise InputError(f"widths {list(widths)} hold a level without channels: give 1 or more")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout {dropout} is no probability below 1: give 0 to 0.99")
         if residual and in_channels != out_channels:
             raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
         self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
@@ -160,7 +164,7 @@ def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the phase margins of every adaptive selector while the network runs.
 
     Yields a list that grows by one ``(batch,)`` tensor per selector and forward pass, from the image down:
-    (best - second score) / |best|, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
+    relative gap between best and second score, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
 
         with record_margins(network) as margins:
             network(x)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import FastMRIDataset, bundled_mri, index_folder, samples, simulation
+from data_prep import FastMRIDataset, bundled_mri, index_folder, samples
 from recon.errors import InputError
 
 FILES = {
@@ -126,16 +126,16 @@ def test_loser_of_a_race_keeps_the_winners_folder(monkeypatch, tmp_path):
 
 
 def test_full_disk_leaves_nothing(monkeypatch, tmp_path):
-    opened = []
+    limit = 3_000_000
+    write_bytes = Path.write_bytes
 
-    class FullFile(h5py.File):
-        def __setitem__(self, name, value):
-            opened.append(name)
-            if len(opened) > 4:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            super().__setitem__(name, value)
+    def full(path, content):
+        if len(content) > limit:
+            write_bytes(path, bytes(content[:limit]))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
 
-    monkeypatch.setattr(simulation.h5py, "File", FullFile)
+    monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(samples, "SUBJECTS", samples.SUBJECTS[2:])
     with pytest.raises(InputError, match="No space left on device") as caught:
         bundled_mri(tmp_path)

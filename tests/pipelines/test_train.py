@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from pipelines.checkpoints import read_checkpoint
 from pipelines.train import main
 from tests.conftest import TINY
+from tests.data_prep.files import write_dataset, write_volume
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -85,6 +87,19 @@ def test_other_losses_and_sampling_and_augmentation_train(train, loss):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["equivariance"]["nmse_eq_max"] > 1e-10  # the control: lpf is not exact
     assert 0 < float(table(run)[0]["train_loss"]) < 2
+
+
+def test_multicoil_brains_of_several_sizes_train(tmp_path):
+    """Batches never mix sizes, and each volume is measured at its own."""
+    data = write_dataset(tmp_path / "data", {"train": 2, "val": 1}, n_coils=3)
+    for split, size in (("train", (24, 40)), ("val", (40, 28))):
+        path = data / f"multicoil_{split}" / "other.h5"
+        write_volume(path, n_slices=2, n_coils=4, size=(48, 44), image_size=size, acquisition="AXT2")
+    flags = ["--dataset.challenge=multicoil", "--dataset.mask_type=equispaced_fraction", "--trainer.max_epochs=1"]
+    assert main(["--task=mri", f"--data={data}", f"--out={tmp_path / 'run'}", *TINY, *flags]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["plain"]["psnr"]["n"] == 2
+    assert summary["equivariance"]["nmse_eq_max"] < 1e-10
 
 
 def test_same_seed_same_run_and_another_seed_another(run, train):
@@ -169,6 +184,28 @@ def test_a_signal_saves_in_mid_epoch_and_says_how_to_resume(uninterrupted, data,
     assert_same_run(uninterrupted, run)
 
 
+@pytest.mark.parametrize("place", ["last batch", "validation"])
+def test_a_signal_at_the_end_of_an_epoch_saves_the_epoch(uninterrupted, data, tmp_path, monkeypatch, capsys, place):
+    from pipelines.task import ReconstructionTask
+
+    hook = {"last batch": "training_step", "validation": "validation_step"}[place]
+    step = getattr(ReconstructionTask, hook)
+
+    def interrupted_step(self, batch, batch_idx):
+        if self.current_epoch == 3 and (place == "validation" or batch_idx == 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.setattr(ReconstructionTask, hook, step)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ReconstructionTask, hook, interrupted_step)
+    run = tmp_path / "run"
+    assert main(["--task", "mri", "--data", str(data), "--out", str(run), *TINY, *LONG]) == 130
+    assert f"--resume {run}" in capsys.readouterr().err
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["Loaders"] == {"epoch": 4, "batch": 0}
+    assert main(["--resume", str(run)]) == 0
+    assert_same_run(uninterrupted, run)
+
+
 @pytest.mark.parametrize("batch", [0, 2])
 def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, data, tmp_path, monkeypatch, batch):
     """A mid-epoch stop at an exact place: epoch 3, after this batch of its five."""
@@ -186,24 +223,17 @@ def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, dat
     assert_same_run(uninterrupted, run)
 
 
-def test_two_processes_validate_as_one_and_their_run_can_be_repeated(train, data, tmp_path):
-    """An odd number of volumes and of slices, so that one process repeats some."""
-    settings = ["--trainer.devices=2", "--trainer.strategy=ddp", "--dataset.batch_size=1", "--optimizer.lr=0.0"]
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.train",
-        "--task",
-        "mri",
-        "--data",
-        str(data),
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    done = subprocess.run([*command, *TINY, *settings], capture_output=True, text=True, timeout=300)
+def test_two_processes_validate_as_one(train, data, tmp_path):
+    """An odd number of volumes and of slices, so that one process repeats some; stride, so that errors are errors."""
+    settings = ["--dataset.batch_size=1", "--optimizer.lr=0.0", "--sampling=stride"]
+    devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    done = subprocess.run(
+        command(data, tmp_path / "two", *settings, *devices), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    one = train("--dataset.batch_size=1", "--optimizer.lr=0.0")
+    one = train(*settings)
     for ours, theirs in zip(table(tmp_path / "two"), table(one), strict=True):
-        for key in ("val_psnr", "val_ssim", "val_nmse"):
+        for key in ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq"):
             assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
+    assert float(table(one)[0]["val_nmse_eq"]) > 1e-4
     assert (tmp_path / "two" / "summary.png").exists()

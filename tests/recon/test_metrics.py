@@ -7,7 +7,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from recon.errors import InputError
-from recon.metrics import draw_shifts, equivariance, nmse, psnr, ssim
+from recon.metrics import draw_shifts, equals_own_shift, equivariance, nmse, psnr, ssim
 
 torch.set_num_threads(1)
 
@@ -173,3 +173,21 @@ def test_shifts_are_a_function_of_the_arguments():
 def test_impossible_shifts_are_refused(arguments):
     with pytest.raises(InputError):
         draw_shifts(*arguments)
+
+
+def test_images_that_equal_their_own_shift():
+    rows, columns = torch.arange(24)[:, None].double(), torch.arange(24)[None].double()
+    cases = {
+        "blank": torch.zeros(24, 24),
+        "flat": torch.full((24, 24), 3.0),
+        "stripes": torch.sin(columns * torch.pi / 2).expand(24, 24),
+        "period 3": ((rows + columns) % 3).expand(24, 24),
+    }
+    image = torch.randn(24, 24)
+    for name, case in cases.items():
+        assert equals_own_shift(case.float()[None], 4).item(), name
+    for case in (image, image + 100, torch.exp(-((rows - 12) ** 2 + (columns - 12) ** 2) / 50)):
+        assert not equals_own_shift(case[None], 4).item()
+    tiled = torch.randn(8, 8).repeat(3, 3)
+    assert equals_own_shift(tiled[None], 16).item()
+    assert not equals_own_shift(tiled[None], 4).item()  # its period is a multiple of the stride: no tie

@@ -78,8 +78,10 @@ def test_a_float32_sum_loses_what_tells_near_phases_apart():
 
 
 def test_margin():
-    scores = torch.tensor([[4.0, 3.0, 1.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -5.0]], dtype=torch.float64)
-    assert phase_margin(scores).tolist() == [0.25, 0.0, 0.0, 1.0]
+    scores = torch.tensor(
+        [[4.0, 3.0, 1.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -5.0], [0.0, -3.0, -4.0]], dtype=torch.float64
+    )
+    assert phase_margin(scores).tolist() == [0.25, 0.0, 0.0, 0.5, 1.0]
 
 
 def test_a_blank_and_a_striped_image_are_ties():
