@@ -40,9 +40,10 @@ def split_folder(data: Path, challenge: str, split: str) -> Path:
         raise InputError(
             f"The data folder {data} cannot be read ({reason(error)}): give the folder that holds {folder.name}."
         ) from error
+    listed = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
     raise InputError(
         f"{data} has no folder {folder.name} (expected {challenge}_train, {challenge}_val, {challenge}_test; "
-        f"found {', '.join(found) or 'no folders'}): give the folder that holds them, or another challenge."
+        f"found {listed or 'no folders'}): give the folder that holds them, or another challenge."
     )
 
 

@@ -213,4 +213,5 @@ def _one_sentence(message: str) -> str:
         names = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
         names = names.replace("Sequence", f"a list, such as [{value.group(1).strip()}]")
         return f"{key.group(1)} cannot be {value.group(1).strip()!r}: expected {names}"
-    return " ".join(message.split())
+    sentence = " ".join(message.split())
+    return f"{sentence}; recon-train --help lists the options" if "unrecognized" in sentence else sentence

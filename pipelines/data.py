@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,12 @@ class Loaders(pl.LightningDataModule):
     def _loader(self, dataset: FastMRIDataset, shuffle: bool) -> DataLoader[Sample]:
         rank, n_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = ShapeBatchSampler(dataset.shapes, self.batch_size, shuffle, self.seed, rank, n_ranks)
+        n_workers = min(self.n_workers, os.cpu_count() or 1)  # more would only wait for each other
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
             batch_sampler=sampler,
-            num_workers=self.n_workers,
+            num_workers=n_workers,
             pin_memory=on_gpu,
-            persistent_workers=self.n_workers > 0,
+            persistent_workers=n_workers > 0,
         )
