@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -58,8 +57,5 @@ class Handles:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[Handles], tuple[int]]:
+        return Handles, (self.limit,)

@@ -127,8 +127,8 @@ def command(data: Path, out: Path, *extra: str) -> list[str]:
     return [*start, "--data", str(data), "--out", str(out), *TINY, *extra]
 
 
-class Killed:
-    """recon-train in a process of its own, killed when a condition on its run folder holds."""
+class Interrupted:
+    """recon-train in a process of its own, stopped when a condition on its run folder holds."""
 
     def __init__(self, data: Path, out: Path, *extra: str) -> None:
         command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(out)]
@@ -140,12 +140,11 @@ class Killed:
             text=True,
         )
 
-    def stop_when(self, n_rows: int, number: signal.Signals, after: float = 0.0) -> tuple[int, str]:
-        """Send the signal once metrics.csv has so many rows (and a little later)."""
+    def stop_when(self, n_rows: int, number: signal.Signals) -> tuple[int, str]:
+        """Send the signal once metrics.csv has so many rows."""
         deadline = time.monotonic() + 120
         while self._rows() < n_rows and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(after)
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=120)
         return self.process.returncode, errors
@@ -163,12 +162,32 @@ def uninterrupted(train) -> Path:
     return train(*LONG)
 
 
-@pytest.mark.parametrize(("n_rows", "after"), [(0, 0.05), (3, 0.0), (6, 0.1)])
-def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, n_rows, after):
+KILLED_AT = """
+import os, signal, sys
+from pipelines.task import ReconstructionTask
+from pipelines.train import main
+
+hook, epoch, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+step = getattr(ReconstructionTask, hook)
+
+def killed_step(self, batch_, batch_idx):
+    if (self.current_epoch, batch_idx) == (epoch, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch_, batch_idx)
+
+setattr(ReconstructionTask, hook, killed_step)
+main(sys.argv[4:])
+"""
+
+
+@pytest.mark.parametrize("place", [("training_step", 0, 1), ("training_step", 3, 2), ("validation_step", 6, 0)])
+def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, place):
+    """Before the first checkpoint, in the middle of an epoch, and in a validation."""
     run = tmp_path / "run"
-    code, _ = Killed(data, run, *LONG).stop_when(n_rows, signal.SIGKILL, after)
-    assert code == -signal.SIGKILL
-    assert not list(run.rglob("*.ckpt.*"))
+    arguments = [*map(str, place), *command(data, run, *LONG)[3:]]
+    done = subprocess.run([sys.executable, "-c", KILLED_AT, *arguments], capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert len(table(run)) == place[1]
     assert main(["--resume", str(run)]) == 0
     assert_same_run(uninterrupted, run)
 
@@ -176,7 +195,7 @@ def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, n_rows, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_in_mid_epoch_and_says_how_to_resume(uninterrupted, data, tmp_path, number):
     run = tmp_path / "run"
-    code, errors = Killed(data, run, *LONG).stop_when(2, number)
+    code, errors = Interrupted(data, run, *LONG).stop_when(2, number)
     assert code == 130
     assert f"recon-train --resume {run}" in errors
     assert "Traceback" not in errors
