@@ -44,7 +44,7 @@ def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims:
 
 
 class EquivarianceError(NamedTuple):
-    """How far f(T x) is from T f(x), each ``(slices,)``; ``equal`` (in every pixel; -0 is 0) is bool, the rest float64."""
+    """How far f(T x) is from T f(x), each ``(slices,)``; ``equal`` (every pixel; -0 is 0) is bool, others float64."""
 
     nmse: Tensor
     """|T f(x) - f(T x)|^2 / |T f(x)|^2; inf where only T f(x) is zero everywhere."""
