@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,14 +14,15 @@ from torch.utils.data import Dataset
 
 from data_prep.crop import center_crop, fit_center
 from data_prep.handles import Handles
-from data_prep.index import index_folder, split_folder
+from data_prep.index import find_volumes
 from data_prep.masks import check_mask, make_mask
 from data_prep.seeds import generator, stable_seed
-from data_prep.volume import Volume
+from data_prep.volume import Volume, open_volume
 from recon.errors import InputError
-from recon.physics.mri import apply_mask, ifft2c, rss
+from recon.physics.mri import apply_mask, ifft2c, move_object, rss
 
 EPS = 1e-11  # fastMRI's: added to the standard deviation
+MAPS_TOLERANCE = 1e-3  # of the coil maps' sum of squares; complex64 has 1e-7
 
 
 class Sample(NamedTuple):
@@ -48,7 +50,7 @@ class Sample(NamedTuple):
 
 
 class FastMRIDataset(Dataset[Sample]):
-    """The slices of one split of a fastMRI data set, single- or multi-coil, knee or brain.
+    """Slices of a fastMRI data set: of a split, a folder or one file; single- or multi-coil, knee or brain.
 
     The input is fastMRI's U-Net transform (arXiv 1811.08839, section 5; `fastmri.data.transforms`), short of its
     clamp: x = |crop(F^-1 M k)|, with the root sum of squares over coils where there are several; then
@@ -60,8 +62,9 @@ class FastMRIDataset(Dataset[Sample]):
     (fastMRI's test files) is masked with that one.
 
     Args:
-        data: root folder, which holds `<challenge>_<split>`.
-        split: train, val or test.
+        data: root folder, which holds `<challenge>_<split>`; where split is None, a folder of *.h5 files or one such
+            file.
+        split: train, val, test or None.
         challenge: singlecoil or multicoil.
         mask_type: see `make_mask`.
         center_fractions: see `make_mask`.
@@ -80,13 +83,13 @@ class FastMRIDataset(Dataset[Sample]):
         shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
 
     Raises:
-        InputError: no such folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
+        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
     """
 
     def __init__(
         self,
         data: Path,
-        split: str,
+        split: str | None,
         challenge: str = "singlecoil",
         mask_type: str = "random",
         center_fractions: Sequence[float] = (0.08,),
@@ -102,7 +105,7 @@ class FastMRIDataset(Dataset[Sample]):
             raise InputError(f"image_size is {list(image_size)}: give two whole numbers, rows and columns.")
         if max_shift < 0:
             raise InputError(f"max_shift is {max_shift}: give 0 (no shifts) or a number of pixels.")
-        self.volumes = index_folder(split_folder(Path(data), challenge, split), challenge, progress)
+        self.volumes = find_volumes(Path(data), challenge, split, progress)
         self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         self.shapes = [(*self._size(self.volumes[v]), self.volumes[v].has_target) for v, _ in self.slices]
@@ -123,19 +126,51 @@ class FastMRIDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         v, s = self.slices[index]
         volume = self.volumes[v]
-        image, mean, std = _normalise(self._zero_filled(volume, epoch, s))
         target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
+        sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._kspace(volume, s)), target)
         if self.training and self.max_shift:
-            image, target = self._shift(volume, epoch, s, image, target)
-        return Sample(
-            image=image,
-            target=target,
-            mean=torch.tensor(mean, dtype=torch.float32),
-            std=torch.tensor(std, dtype=torch.float32),
-            data_range=torch.tensor(volume.maximum or 0.0, dtype=torch.float32),
-            volume=torch.tensor(v),
-            slice=torch.tensor(s),
-        )
+            image, target = self._shift(volume, epoch, s, sample.image, sample.target)
+            sample = sample._replace(image=image, target=target)
+        return sample
+
+    def moved(self, index: int, shift: Sequence[float]) -> Sample:
+        """Return the sample of a slice whose object moved before it was acquired again with the same mask.
+
+        The object moves in k-space's full matrix, circularly, by whole pixels or fractions (`move_object`); then
+        follow the very mask of the sample (epoch 0), zero-filling, magnitude, crop and normalisation with the moved
+        image's own mean and std. Where k-space's matrix is cropped, content enters and leaves at the border. Where
+        the file keeps its coil maps the object moves under fixed coils; for others see `coils_move`.
+
+        Args:
+            index: the sample; its image, mean and std are what the shift (0, 0) gives, outside training.
+            shift: (rows, columns) in pixels of k-space's matrix, positive towards larger indices.
+
+        Returns:
+            The sample without a target, (1, 0, 0); data_range stays the volume's.
+
+        Raises:
+            InputError: the shift is not two finite numbers, the file's coil maps are unusable, or the file cannot
+                be read any more.
+        """
+        v, s = self.slices[index]
+        volume = self.volumes[v]
+        kspace = move_object(self._kspace(volume, s), shift, self._maps(volume))
+        return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
+
+    def coils_move(self, volume: int) -> bool:
+        """Whether `moved` moves the coils' sensitivities along with the object, since it does not know them.
+
+        True for a file of several coils without `sensitivity_maps` (see `write_fastmri`), and for one whose k-space
+        is undersampled already, from which the object cannot be told: then `moved` is not quite what a scanner
+        would have measured. False with one coil, whose sensitivity counts as part of the object.
+
+        Args:
+            volume: index into `volumes`.
+
+        Raises:
+            InputError: the file's coil maps are unusable, or the file cannot be read any more.
+        """
+        return self.volumes[volume].n_coils > 1 and self._maps(self.volumes[volume]) is None
 
     def mask(self, volume: int, slice_number: int = 0, epoch: int = 0) -> Tensor:
         """Return the mask (columns,) bool that the sample of this slice has in this epoch."""
@@ -169,12 +204,45 @@ class FastMRIDataset(Dataset[Sample]):
         columns = volume.kspace_size[1]
         return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
 
-    def _zero_filled(self, volume: Volume, epoch: int, s: int) -> Tensor:
+    def _kspace(self, volume: Volume, s: int) -> Tensor:
+        return torch.from_numpy(self._handles.read(volume.path, "kspace", s)).to(torch.complex64)
+
+    def _maps(self, volume: Volume) -> Tensor | None:
+        """The coil maps (coils, rows, columns) complex64, for a file that has them and fully sampled coils."""
+        if volume.n_coils == 1 or volume.has_mask:
+            return None
+        expected = (volume.n_coils, *volume.kspace_size)
+        with open_volume(volume.path) as file:
+            if "sensitivity_maps" not in file:
+                return None
+            found = file["sensitivity_maps"]
+            fits = isinstance(found, h5py.Dataset) and found.shape == expected and found.dtype.kind == "c"
+            maps = found[()] if fits else np.full(expected, np.nan)
+        power = np.square(np.abs(maps)).sum(0)
+        if not np.all((np.abs(power - 1) < MAPS_TOLERANCE) | (power == 0)):
+            raise InputError(
+                f"{volume.path}: 'sensitivity_maps' is not complex of shape {expected} with a root sum of squares over "
+                "the coils of 1 (or 0): correct or remove it."
+            )
+        return torch.from_numpy(maps).to(torch.complex64)
+
+    def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
         """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
-        kspace = torch.from_numpy(self._handles.read(volume.path, "kspace", s)).to(torch.complex64)
         image = center_crop(ifft2c(apply_mask(kspace, self._mask(volume, epoch, s))), volume.image_size)
         magnitude = image.abs() if image.ndim == 2 else rss(image, 0)
         return fit_center(magnitude, self._size(volume))
+
+    def _sample(self, v: int, s: int, magnitude: Tensor, target: Tensor) -> Sample:
+        image, mean, std = normalise(magnitude)
+        return Sample(
+            image=image,
+            target=target,
+            mean=torch.tensor(mean, dtype=torch.float32),
+            std=torch.tensor(std, dtype=torch.float32),
+            data_range=torch.tensor(self.volumes[v].maximum or 0.0, dtype=torch.float32),
+            volume=torch.tensor(v),
+            slice=torch.tensor(s),
+        )
 
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
         target = torch.from_numpy(self._handles.read(volume.path, volume.recon_key, part).astype(np.float32))
@@ -187,12 +255,21 @@ class FastMRIDataset(Dataset[Sample]):
         return torch.roll(image, shift, (-2, -1)), torch.roll(target, shift, (-2, -1))
 
 
-def _normalise(x: Tensor) -> tuple[Tensor, float, float]:
-    """(x - mean) / std as (1, rows, columns), mean and std.
+def normalise(image: Tensor) -> tuple[Tensor, float, float]:
+    """Make an image a network's input: (x - mean(x)) / (std(x) + 1e-11), std with n - 1.
 
     The statistics are NumPy's, in float64: PyTorch's sum depends on the number of threads in its last bit, and
     that number differs between the main process and a loader's worker.
+
+    Args:
+        image: (rows, columns) float32, on the CPU, at least two pixels.
+
+    Returns:
+        The input (1, rows, columns) float32, not clamped; mean(x); std(x) + 1e-11. Both numbers are float32 values
+        in the image's units.
+
+    Source: fastMRI's U-Net transform, arXiv 1811.08839, section 5.
     """
-    mean = np.float32(x.numpy().mean(dtype=np.float64))
-    std = np.float32(x.numpy().std(dtype=np.float64, ddof=1) + EPS)
-    return ((x - float(mean)) / float(std))[None], float(mean), float(std)
+    mean = np.float32(image.numpy().mean(dtype=np.float64))
+    std = np.float32(image.numpy().std(dtype=np.float64, ddof=1) + EPS)
+    return ((image - float(mean)) / float(std))[None], float(mean), float(std)

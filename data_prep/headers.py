@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,21 +20,32 @@ class Header(NamedTuple):
     Attributes:
         encoded_size: matrix (x, y, z) of k-space.
         recon_size: matrix (x, y, z) of the image; (x, y) is what is cropped to when a file has no target.
+        recon_field_of_view_mm: extent (x, y, z) of the image in mm; None where the header does not tell three
+            positive numbers.
     """
 
     encoded_size: tuple[int, int, int]
     recon_size: tuple[int, int, int]
+    recon_field_of_view_mm: tuple[float, float, float] | None = None
+
+    @property
+    def voxel_size_mm(self) -> tuple[float, float, float] | None:
+        """Extent of a voxel along (x, y, z): recon_field_of_view_mm / recon_size; None where that is not known."""
+        if self.recon_field_of_view_mm is None or min(self.recon_size) < 1:
+            return None
+        x, y, z = (mm / n for mm, n in zip(self.recon_field_of_view_mm, self.recon_size, strict=True))
+        return x, y, z
 
 
 def parse_header(text: bytes | str, path: Path) -> Header:
-    """Read the matrix sizes from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
+    """Read the matrix sizes and the image's extent from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
 
     Args:
         text: the XML.
         path: the file that it stands in, for the message.
 
     Raises:
-        InputError: the text is not XML, is another document, or lacks one of these elements.
+        InputError: the text is not XML, is another document, or lacks one of the matrix sizes.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -42,9 +54,11 @@ def parse_header(text: bytes | str, path: Path) -> Header:
     if root.tag != f"{{{NAMESPACE}}}ismrmrdHeader":
         raise InputError(_complaint(path, f"its root element is {root.tag!r}"))
 
+    def text_of(element: str) -> str | None:
+        return root.findtext("/".join(f"{{{NAMESPACE}}}{step}" for step in f"encoding/{element}".split("/")))
+
     def number(element: str) -> int:
-        steps = "/".join(f"{{{NAMESPACE}}}{step}" for step in f"encoding/{element}".split("/"))
-        found = root.findtext(steps)
+        found = text_of(element)
         try:
             return int(found or "")
         except ValueError as error:
@@ -54,7 +68,8 @@ def parse_header(text: bytes | str, path: Path) -> Header:
         x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
         return x, y, z
 
-    return Header(encoded_size=matrix("encodedSpace"), recon_size=matrix("reconSpace"))
+    extent = _positive([text_of(f"reconSpace/fieldOfView_mm/{axis}") for axis in "xyz"])
+    return Header(matrix("encodedSpace"), matrix("reconSpace"), extent)
 
 
 def write_header(
@@ -87,6 +102,15 @@ def write_header(
         _add(encoding, f"encodingLimits/kspace_encoding_step_1/{limit}", n)
     _add(encoding, "trajectory", "cartesian")
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _positive(texts: Sequence[str | None]) -> tuple[float, float, float] | None:
+    """Three positive numbers, or None."""
+    try:
+        x, y, z = (float(text or "") for text in texts)
+    except ValueError:
+        return None
+    return (x, y, z) if all(math.isfinite(mm) and mm > 0 for mm in (x, y, z)) else None
 
 
 def _add(parent: ElementTree.Element, steps: str, value: object) -> None:

@@ -47,6 +47,33 @@ def split_folder(data: Path, challenge: str, split: str) -> Path:
     )
 
 
+def find_volumes(data: Path, challenge: str, split: str | None, progress: bool = True) -> list[Volume]:
+    """Validate and describe the files of one split, of one folder, or a single file.
+
+    Args:
+        data: with a split, the root folder that holds `<challenge>_<split>`; without, a folder of *.h5 files or one
+            such file.
+        challenge: singlecoil or multicoil.
+        split: train, val or test; None where `data` says it all.
+        progress: show a progress bar while the files of a folder are read.
+
+    Returns:
+        The volumes, sorted by name.
+
+    Raises:
+        InputError: no such file or folder, no files in it, or the first bad file (see `read_volume`).
+    """
+    check_choice("challenge", challenge, N_DIMS)
+    data = Path(data)
+    if split is not None:
+        return index_folder(split_folder(data, challenge, split), challenge, progress)
+    if os.path.isdir(data):
+        return index_folder(data, challenge, progress)
+    if os.path.exists(data):
+        return [read_volume(data, challenge)]
+    raise InputError(f"There is no file or folder {data}: give a folder of fastMRI files (*.h5), or one such file.")
+
+
 def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Volume]:
     """Validate and describe all fastMRI files of a folder.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import h5py
 
 from data_prep.cache import cache_folder, reason, temporary_sibling
-from data_prep.simulation import simulate_kspace, write_fastmri
+from data_prep.simulation import coil_maps, simulate_kspace, write_fastmri
 from data_prep.volume import N_DIMS
 from recon.errors import InputError, check_choice
 
@@ -54,7 +54,7 @@ def bundled_mri(cache: Path | None = None, challenge: str = "singlecoil") -> Pat
 
     Args:
         cache: the folder to keep it in; None means `cache_folder()`.
-        challenge: singlecoil, or multicoil with 4 fixed coil maps.
+        challenge: singlecoil, or multicoil with 4 fixed coil maps, which the files keep.
 
     Raises:
         InputError: the cache cannot be written.
@@ -89,15 +89,15 @@ def _publish(temporary: Path, root: Path) -> None:
 
 
 def _write(folder: Path, challenge: str) -> None:
+    n_coils = N_COILS[challenge]
+    maps = coil_maps(n_coils, MATRIX, MATRIX).numpy() if n_coils else None
     with as_file(_resource("samples/mri_brain.h5")) as path, h5py.File(path, "r") as file:
         for subject in SUBJECTS:
             images = file[subject.name]
             rows_mm, columns_mm = images.attrs["voxel_mm"]
             if subject.band_limit is not None:  # the same extent in fewer columns
                 columns_mm = columns_mm * images.shape[2] / subject.band_limit
-            kspace = simulate_kspace(
-                images[()], MATRIX, subject.band_limit, n_coils=N_COILS[challenge], seed=subject.name
-            )
+            kspace = simulate_kspace(images[()], MATRIX, subject.band_limit, n_coils=n_coils, seed=subject.name)
             split = folder / f"{challenge}_{subject.split}"
             split.mkdir(exist_ok=True)
             write_fastmri(
@@ -107,6 +107,7 @@ def _write(folder: Path, challenge: str) -> None:
                 patient_id=subject.patient,
                 field_of_view_mm=(MATRIX * rows_mm, MATRIX * columns_mm),
                 thickness_mm=float(images.attrs["slice_mm"]),
+                maps=maps,
             )
 
 

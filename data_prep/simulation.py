@@ -18,7 +18,7 @@ from data_prep.crop import fit_center
 from data_prep.headers import write_header
 from data_prep.seeds import generator
 from recon.errors import InputError
-from recon.physics.mri import fft2c, ifft2c, rss
+from recon.physics.mri import fft2c, ifft2c, move_object, rss
 
 PHASE_DEGREE = 3
 
@@ -30,13 +30,14 @@ def simulate_kspace(
     n_coils: int = 0,
     noise: float = 0.005,
     seed: int | str = 0,
+    shift: Sequence[float] = (0.0, 0.0),
 ) -> np.ndarray:
     """Simulate a fully sampled Cartesian acquisition of a volume, slice by slice.
 
-    k = F(C_c * m * exp(i phi)) + n, where m is the magnitude, band-limited, centre-padded to a square and scaled to
-    a largest value of 1 in the volume; phi a random polynomial of degree 3, another one in each slice; C_c fixed
-    coil sensitivities (`coil_maps`); n complex white noise. F is unitary, so that n has the same standard deviation
-    in the image, and |F^-1 k| is nowhere exactly zero.
+    k = F(C_c * T(m * exp(i phi))) + n, where m is the magnitude, band-limited, centre-padded to a square and scaled
+    to a largest value of 1 in the volume; phi a random polynomial of degree 3, another one in each slice; T the move
+    of this object; C_c fixed coil sensitivities (`coil_maps`); n complex white noise. F is unitary, so that n has the
+    same standard deviation in the image, and |F^-1 k| is nowhere exactly zero.
 
     Args:
         magnitude: (slices, rows, columns), any real type, not negative.
@@ -47,18 +48,22 @@ def simulate_kspace(
         noise: standard deviation of the noise's real part, and of its imaginary part, relative to the largest
             magnitude of the volume.
         seed: seed of phase and noise.
+        shift: (rows, columns) in pixels, whole or not, that the object moves by, circularly (`move_object`).
 
     Returns:
         complex64 (slices, matrix, matrix), or (slices, n_coils, matrix, matrix).
 
     Raises:
-        InputError: a magnitude that is no volume of finite numbers, is zero, or is larger than the matrix.
+        InputError: a magnitude that is no volume of finite numbers, is zero, or is larger than the matrix; a shift
+            that is not two finite numbers.
     """
     objects = _objects(magnitude, matrix, band_limit)
     n_slices = len(objects)
     random = generator("simulation", seed)
     phase = torch.stack([smooth_phase(matrix, matrix, random) for _ in range(n_slices)])
     images = torch.polar(objects, phase)
+    if tuple(shift) != (0, 0):
+        images = ifft2c(move_object(fft2c(images), shift))
     if n_coils:
         images = images[:, None] * coil_maps(n_coils, matrix, matrix)
     kspace = fft2c(images)
@@ -114,11 +119,14 @@ def write_fastmri(
     patient_id: str,
     field_of_view_mm: Sequence[float] = (200.0, 200.0),
     thickness_mm: float = 5.0,
+    maps: np.ndarray | None = None,
 ) -> None:
     """Write simulated, fully sampled k-space as a fastMRI file (arXiv 1811.08839), whole or not at all.
 
     The target, of k-space's size, is `reconstruction_esc` = |F^-1 k| for one coil or `reconstruction_rss` for
-    several; attrs max and norm are the target's maximum and 2-norm; attr simulated_from is "magnitude".
+    several; attrs max and norm are the target's maximum and 2-norm; attr simulated_from is "magnitude". Coil maps are
+    kept as `sensitivity_maps`, complex64 (coils, rows, columns), which is no part of fastMRI's schema and which its
+    readers pass over; `FastMRIDataset.moved` needs them.
 
     Args:
         path: the file, *.h5.
@@ -127,10 +135,13 @@ def write_fastmri(
         patient_id: the subject.
         field_of_view_mm: (rows, columns) extent of the image.
         thickness_mm: extent of a slice.
+        maps: complex (coils, rows, columns), the coils' sensitivities, with root sum of squares 1; None keeps none.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the maps do not fit k-space, or the file cannot be written.
     """
+    if maps is not None and maps.shape != kspace.shape[1:]:
+        raise InputError(f"maps of shape {maps.shape} do not fit k-space {kspace.shape}: give one for each coil.")
     data = torch.from_numpy(kspace.astype(np.complex64, copy=False))
     images = ifft2c(data)
     target = (images.abs() if data.ndim == 3 else rss(images, 1)).numpy()
@@ -140,6 +151,8 @@ def write_fastmri(
         "reconstruction_esc" if data.ndim == 3 else "reconstruction_rss": target,
         "ismrmrd_header": write_header(size, size, field_of_view_mm, thickness_mm),
     }
+    if maps is not None:
+        datasets["sensitivity_maps"] = maps.astype(np.complex64)
     attributes = {
         "max": target.max(),
         "norm": np.linalg.norm(target),

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep import bundled_mri, index_folder, simulate_kspace, write_fastmri
+from data_prep import bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
 from pipelines.command import Parser, run_command
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
@@ -104,7 +104,8 @@ def _simulate(arguments: argparse.Namespace) -> None:
         extent = [arguments.matrix * side for side in spacing[1:]]
         if arguments.band_limit is not None:
             extent[1] *= magnitude.shape[2] / arguments.band_limit
-        write_fastmri(folder / f"{name}.h5", kspace, "simulated", name, extent, spacing[0])
+        maps = coil_maps(arguments.coils, *kspace.shape[-2:]).numpy() if arguments.coils else None
+        write_fastmri(folder / f"{name}.h5", kspace, "simulated", name, extent, spacing[0], maps)
     print(f"Written, simulated from magnitude: {folder}")
 
 

@@ -1,4 +1,4 @@
-"""What is true of scanners: ``mri`` (Fourier transform, masks applied, coils)."""
+"""What is true of scanners: ``mri`` (Fourier transform, masks applied, coils, objects that move)."""
 
 from recon.physics import mri
 

@@ -1,4 +1,4 @@
-"""The MRI scanner: centred Fourier transform, undersampling, coils.
+"""The MRI scanner: centred Fourier transform, undersampling, coils, objects that move.
 
 Images and k-space are complex tensors ``(..., rows, columns)``, on any device, with any leading dimensions (batch,
 coils). fastMRI's functions keep the real and imaginary parts in a last dimension of size 2 instead:
@@ -7,6 +7,9 @@ centre of an image and of its k-space.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -101,3 +104,56 @@ def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None) -> Te
     """
     images = ifft2c(apply_mask(kspace, mask))
     return images.abs() if coil_dim is None else rss(images, coil_dim)
+
+
+def move_object(kspace: Tensor, shift: Sequence[float], maps: Tensor | None = None) -> Tensor:
+    """The k-space that would have been measured, had the object moved by (a, b) pixels before the acquisition.
+
+    Without maps: k'[u, v] = k[u, v] exp(-2 pi i (u' a / N + v' b / M)), u' and v' counted from the centre, the
+    Fourier shift T of the complex image. For whole pixels it is exactly a circular shift; for fractions it is the
+    periodic band-limited interpolation. It commutes with :func:`apply_mask`. Of several coils each image moves, and
+    so the coils' sensitivities move along with the object.
+
+    With maps the object moves under fixed coils: o = sum_c conj(S_c) F^-1 k_c, and k'_c = k_c + F(S_c (T o - o)).
+    What lies outside the span of the maps, such as the noise in it, stays where it is. This mixes the columns, so
+    that k-space must be fully sampled.
+
+    The Nyquist frequency of an even side stands for -N/2 alone and is turned by exp(i pi a) as such: T is unitary
+    and moves add up for any shift, T(a) T(b) = T(a + b), but a real image with content there becomes complex when
+    it moves by a fraction of a pixel.
+
+    Args:
+        kspace: complex ``(..., rows, columns)``; with maps ``(..., coils, rows, columns)``.
+        shift: (rows, columns) in pixels, whole or not; positive towards larger indices.
+        maps: complex ``(coils, rows, columns)``, sum_c |S_c|^2 = 1 (or 0 where there is nothing to see).
+
+    Returns:
+        Shape and dtype of ``kspace``; the very values of ``kspace`` for the shift (0, 0).
+
+    Raises:
+        InputError: k-space is real, the shift is not two finite numbers, or the maps do not fit k-space.
+
+    Source: the shift theorem; with maps, the coil combination of Roemer et al., Magnetic Resonance in Medicine 16
+    (1990), and its adjoint.
+    """
+    if not kspace.is_complex():
+        raise InputError(f"k-space {tuple(kspace.shape)} is real: make it complex with torch.view_as_complex")
+    if len(shift) != 2 or not all(math.isfinite(pixels) for pixels in shift):
+        raise InputError(f"the shift is {list(shift)}: give two finite numbers of pixels, rows and columns")
+    ramp = _phase_ramp(kspace, shift)
+    if maps is None:
+        return kspace * ramp
+    if maps.shape != kspace.shape[-3:]:
+        raise InputError(f"maps {tuple(maps.shape)} do not fit k-space {tuple(kspace.shape)}: give one for each coil")
+    maps = maps.to(kspace.dtype)
+    combined = (maps.conj() * ifft2c(kspace)).sum(-3, keepdim=True)
+    return kspace + fft2c(maps * ifft2c(fft2c(combined) * (ramp - 1)))
+
+
+def _phase_ramp(kspace: Tensor, shift: Sequence[float]) -> Tensor:
+    """exp(-2 pi i (u' a / N + v' b / M)) as (rows, columns), computed in float64, like k-space in dtype and device."""
+    ramps = []
+    for n, pixels in zip(kspace.shape[-2:], shift, strict=True):
+        frequency = torch.arange(n, dtype=torch.float64) - n // 2
+        ramps.append(torch.polar(torch.ones_like(frequency), -2 * math.pi * frequency * (float(pixels) / n)))
+    return (ramps[0][:, None] * ramps[1]).to(kspace.dtype).to(kspace.device)

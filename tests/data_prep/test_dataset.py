@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import pickle
+import shutil
 
 import h5py
 import numpy as np
@@ -10,10 +11,19 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data_prep import FastMRIDataset, Sample, ShapeBatchSampler, make_mask
+from data_prep import (
+    FastMRIDataset,
+    Sample,
+    ShapeBatchSampler,
+    coil_maps,
+    make_mask,
+    normalise,
+    simulate_kspace,
+    write_fastmri,
+)
 from data_prep.handles import Handles
 from recon.errors import InputError
-from tests.data_prep.files import write_dataset, write_volume
+from tests.data_prep.files import SCALE, blobs, write_dataset, write_volume
 
 SIZES = [(48, 40), (48, 44), (33, 47), (48, 21)]  # the last has fewer columns than the target, as FLAIR-203
 
@@ -103,9 +113,42 @@ def test_normalisation(root):
     sample = dataset(root)[2]
     assert abs(sample.image.mean()) < 1e-5
     assert abs(sample.image.std() - 1) < 1e-5
+    image, mean, std = normalise(sample.image[0] * sample.std + sample.mean)
+    torch.testing.assert_close(image, sample.image)
+    assert (mean, std) == (pytest.approx(float(sample.mean)), pytest.approx(float(sample.std)))
     assert [part.dtype for part in sample] == [torch.float32] * 5 + [torch.int64] * 2
     assert [part.shape for part in sample] == [(1, 32, 32)] * 2 + [()] * 5
     assert 1e-6 < sample.target.max() < 1e-3, "the target keeps the file's units"
+
+
+def test_a_folder_or_a_file_gives_the_splits_samples(root):
+    whole = dataset(root)
+    folder = dataset(root / "singlecoil_train", None)
+    assert folder.volumes == whole.volumes
+    assert equal(folder[4], whole[4])
+    alone = dataset(root / "singlecoil_train" / "file1.h5", None)
+    assert (alone.volumes, len(alone)) == (whole.volumes[1:2], 3)
+    ours, theirs = alone[2], whole[5]
+    assert equal(ours[:5], theirs[:5])
+    assert (ours.volume, ours.slice) == (0, 2)
+    assert dataset(str(root / "singlecoil_train"), None).volumes == whole.volumes
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("nowhere.h5", None, r"There is no file or folder .*nowhere\.h5: give"),
+        ("empty", None, r"holds no fastMRI files \(\*\.h5\)"),
+        ("text.h5", None, r"text\.h5 is truncated or not a readable HDF5 file"),
+        ("text.h5", "train", r"text\.h5 cannot be read \(Not a directory\)"),
+    ],
+)
+def test_what_is_no_folder_and_no_file(root, name, split, message):
+    (root / "text.h5").write_text("no HDF5")
+    (root / "empty").mkdir()
+    with pytest.raises(InputError, match=message) as caught:
+        dataset(root / name, split)
+    assert "\n" not in str(caught.value)
 
 
 def test_zero_kspace_gives_a_zero_image(tmp_path):
@@ -188,6 +231,122 @@ def test_volume_target_is_the_samples_targets(root):
     assert torch.equal(data.volume_target(1), torch.cat([data[index].target for index in (3, 4, 5)]))
 
 
+def image_of(sample: Sample) -> torch.Tensor:
+    return sample.image[0] * sample.std + sample.mean
+
+
+@pytest.mark.parametrize("shift", [(3, -2), (0, 7), (-50, 0)])
+@pytest.mark.parametrize("n_coils", [0, 3])
+def test_a_move_without_a_crop_is_a_circular_shift_of_the_image(tmp_path, n_coils, shift):
+    write_dataset(tmp_path, {"val": 2}, n_coils=n_coils, size=(48, 40), image_size=(48, 40))
+    data = dataset(tmp_path, "val", challenge="multicoil" if n_coils else "singlecoil")
+    before, after = data[4], data.moved(4, shift)
+    expected = image_of(before).roll(shift, (0, 1))
+    torch.testing.assert_close(image_of(after), expected, rtol=0, atol=1e-6 * float(expected.max()))
+    assert after.target.shape == (1, 0, 0)
+    assert (after.data_range, after.volume, after.slice) == (before.data_range, 1, 1)
+    assert [part.dtype for part in after] == [part.dtype for part in before]
+
+
+def test_a_move_shows_the_same_content_where_it_stays_in_view_and_new_content_at_the_border(root):
+    data = dataset(root)
+    before, after = image_of(data[4]), image_of(data.moved(4, (5, -3)))
+    tolerance = 1e-6 * float(before.max())
+    torch.testing.assert_close(after[5:, :-3], before[:-5, 3:], rtol=0, atol=tolerance)
+    assert (after - before.roll((5, -3), (0, 1))).abs().max() > 100 * tolerance, "control: not circular in the crop"
+    whole = dataset(root, image_size=(48, 40)).moved(4, (5, -3))
+    torch.testing.assert_close(
+        image_of(whole)[8:40, 4:36], after, rtol=0, atol=tolerance, msg="then fitted to image_size"
+    )
+
+
+def test_a_moved_image_is_normalised_with_its_own_numbers(root):
+    data = dataset(root)
+    sample, moved = data[4], data.moved(4, (9.5, -8.25))
+    assert abs(moved.image.mean()) < 1e-5
+    assert abs(moved.image.std() - 1) < 1e-5
+    assert moved.mean != sample.mean
+    assert moved.std != sample.std
+
+
+def test_moves_by_fractions_add_up_to_whole_pixels(root, tmp_path):
+    shutil.copytree(root, tmp_path / "half")
+    with h5py.File(tmp_path / "half" / "singlecoil_train" / "file1.h5", "a") as file:
+        ramp = np.exp(-2j * np.pi * (np.arange(48) - 24) * 0.5 / 48)
+        file["kspace"][...] = file["kspace"][()] * ramp[:, None]
+    one = image_of(dataset(root).moved(4, (1, 0)))
+    two_halves = image_of(dataset(tmp_path / "half").moved(4, (0.5, 0)))
+    torch.testing.assert_close(two_halves, one, rtol=0, atol=1e-6 * float(one.max()))
+
+
+@pytest.mark.parametrize("n_coils", [0, 3])
+@pytest.mark.parametrize("own_mask", [False, True])
+def test_no_move_gives_the_very_sample(tmp_path, n_coils, own_mask):
+    mask = np.arange(40) % 3 == 0 if own_mask else None
+    challenge = "multicoil" if n_coils else "singlecoil"
+    write_dataset(tmp_path, {"test": 1}, n_coils=n_coils, mask=mask)
+    data = dataset(tmp_path, "test", challenge=challenge)
+    sample, moved = data[2], data.moved(2, (0.0, 0))
+    assert equal(sample._replace(target=moved.target), moved)
+    assert data.coils_move(0) == bool(n_coils)
+
+
+@pytest.mark.parametrize("shift", [(4, -6), (0.5, 2.75)])
+def test_a_move_under_known_coils_equals_simulating_the_moved_object(tmp_path, shift):
+    magnitude = 1 + np.arange(2)[:, None, None] + blobs(2, (32, 36), np.random.default_rng(0)).real / SCALE
+    maps = coil_maps(4, 48, 48).numpy()
+    for name, move, kept in (("known", (0, 0), maps), ("moved", shift, maps), ("unknown", (0, 0), None)):
+        (tmp_path / name).mkdir()
+        kspace = simulate_kspace(magnitude, matrix=48, n_coils=4, noise=0, shift=move)
+        write_fastmri(tmp_path / name / "a.h5", kspace, "T1", "p", maps=kept)
+    known, moved, unknown = (
+        dataset(tmp_path / name, None, challenge="multicoil") for name in ("known", "moved", "unknown")
+    )
+    assert (known.coils_move(0), unknown.coils_move(0)) == (False, True)
+    for index in range(2):
+        expected = image_of(moved[index])
+        torch.testing.assert_close(image_of(known.moved(index, shift)), expected, rtol=0, atol=2e-6)
+        assert (image_of(unknown.moved(index, shift)) - expected).abs().max() > 1e-3, "control: coils move along"
+        nothing = torch.zeros(1, 0, 0)
+        assert equal(known.moved(index, (0, 0)), known[index]._replace(target=nothing))
+
+
+def test_masked_kspace_of_several_coils_moves_with_them(tmp_path):
+    path = write_volume(tmp_path / "a.h5", n_coils=3, mask=np.arange(40) % 3 == 0)
+    with h5py.File(path, "a") as file:
+        file["sensitivity_maps"] = coil_maps(3, 48, 40).numpy()
+    data = dataset(path, None, challenge="multicoil")
+    assert data.coils_move(0)
+    data.moved(0, (2, 1))
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        coil_maps(2, 48, 40).numpy(),
+        coil_maps(3, 48, 40).numpy() * 2,
+        coil_maps(3, 48, 40).numpy() * np.nan,
+        np.full((3, 48, 40), 3**-0.5),
+        coil_maps(3, 48, 40).numpy()[None],
+        "text",
+    ],
+)
+def test_unusable_maps_are_named(tmp_path, maps):
+    path = write_volume(tmp_path / "a.h5", n_coils=3)
+    with h5py.File(path, "a") as file:
+        file["sensitivity_maps"] = maps
+    data = dataset(path, None, challenge="multicoil")
+    for call in (lambda: data.moved(0, (1, 1)), lambda: data.coils_move(0)):
+        with pytest.raises(InputError, match=r"a\.h5: 'sensitivity_maps' is not complex of shape \(3, 48, 40\)"):
+            call()
+
+
+@pytest.mark.parametrize("shift", [(1,), (1, np.nan)])
+def test_bad_moves(root, shift):
+    with pytest.raises(InputError, match="give two finite numbers of pixels"):
+        dataset(root).moved(0, shift)
+
+
 def test_survives_pickle_and_spawn(root):
     data = dataset(root)
     sample = data[0]
@@ -233,6 +392,7 @@ def test_a_file_that_breaks_in_use_is_named(root):
         ({"max_shift": -1}, "max_shift is -1"),
         ({"split": "validation"}, "no folder singlecoil_validation"),
         ({"challenge": "single"}, "unknown challenge 'single'"),
+        ({"challenge": "single", "split": None}, "unknown challenge 'single'"),
     ],
 )
 def test_bad_settings(root, options, message):

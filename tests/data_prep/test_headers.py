@@ -14,7 +14,9 @@ PATH = Path("somewhere/file7.h5")
 
 def test_round_trip():
     text = write_header((256, 192), (200, 150), (280.0, 210.0), 5.0)
-    assert parse_header(text, PATH) == Header((256, 192, 1), (200, 150, 1))
+    found = parse_header(text, PATH)
+    assert found[:2] == ((256, 192, 1), (200, 150, 1))
+    assert found.voxel_size_mm == pytest.approx((280 / 256, 210 / 192, 5.0))  # the crop keeps the pixels
 
 
 def test_fastmri_reads_ours():
@@ -38,10 +40,20 @@ def test_fastmri_reads_ours():
 
 
 def test_reads_a_scanners():
-    assert parse_header(header((640, 368), (320, 320)), PATH) == Header((640, 368, 1), (320, 320, 1))
+    found = parse_header(header((640, 368), (320, 320)), PATH)
+    assert found == Header((640, 368, 1), (320, 320, 1), (280.0, 162.8, 4.5))
+    assert found.voxel_size_mm == (280.0 / 320, 162.8 / 320, 4.5)
 
 
 GOOD = header((640, 368), (320, 320)).decode()
+
+
+@pytest.mark.parametrize("extent", ["", "many", "0", "-4.5", "nan", "inf"])
+def test_an_extent_that_is_not_told_leaves_the_voxel_size_open(extent):
+    found = parse_header(GOOD.replace("<z>4.5</z>", f"<z>{extent}</z>"), PATH)
+    assert found == Header((640, 368, 1), (320, 320, 1), None)
+    assert found.voxel_size_mm is None
+    assert parse_header(GOOD.replace("fieldOfView_mm", "other"), PATH).voxel_size_mm is None
 
 
 @pytest.mark.parametrize(

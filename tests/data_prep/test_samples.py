@@ -88,6 +88,7 @@ def test_multicoil(monkeypatch, tmp_path):
     data = FastMRIDataset(bundled_mri(tmp_path, "multicoil"), "val", "multicoil", progress=False)
     assert (len(data), data.volumes[0].n_coils) == (3, 4)
     assert data[0].image.shape == (1, 256, 256)
+    assert not data.coils_move(0), "the files keep their coil maps"
 
 
 def _race(cache: Path, results: multiprocessing.SimpleQueue) -> None:

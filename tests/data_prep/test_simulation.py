@@ -7,7 +7,7 @@ import torch
 
 from data_prep import coil_maps, index_folder, simulate_kspace, write_fastmri
 from recon.errors import InputError
-from recon.physics.mri import ifft2c, rss
+from recon.physics.mri import fft2c, ifft2c, rss
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,29 @@ def test_coils_combine_to_the_object(magnitude):
     torch.testing.assert_close(images, ifft2c(torch.from_numpy(single)).abs(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_coils", [0, 4])
+@pytest.mark.parametrize("shift", [(5, -3), (0.5, -2.25)])
+def test_the_object_moves_with_its_phase_under_fixed_coils(magnitude, n_coils, shift):
+    options = {"matrix": 64, "seed": 2}
+    before = ifft2c(torch.from_numpy(simulate_kspace(magnitude, noise=0, **options)))
+    frequency = torch.arange(64) - 32
+    turns = frequency[:, None] * shift[0] / 64 + frequency * shift[1] / 64
+    moved = ifft2c(fft2c(before) * torch.exp(-2j * torch.pi * turns))
+    expected = moved[:, None] * coil_maps(4, 64, 64) if n_coils else moved
+    kspace = [
+        torch.from_numpy(simulate_kspace(magnitude, n_coils=n_coils, shift=shift, noise=n, **options))
+        for n in (0, 0.01)
+    ]
+    torch.testing.assert_close(ifft2c(kspace[0]), expected, rtol=0, atol=2e-6)
+    still = [torch.from_numpy(simulate_kspace(magnitude, n_coils=n_coils, noise=n, **options)) for n in (0, 0.01)]
+    torch.testing.assert_close(kspace[1] - kspace[0], still[1] - still[0], rtol=0, atol=1e-5, msg="the noise stays")
+
+
+def test_bad_shift(magnitude):
+    with pytest.raises(InputError, match="give two finite numbers of pixels"):
+        simulate_kspace(magnitude, matrix=64, shift=(1, np.inf))
+
+
 def test_function_of_the_seed(magnitude):
     first = simulate_kspace(magnitude, matrix=64, seed=3)
     assert np.array_equal(first, simulate_kspace(magnitude, matrix=64, seed=3))
@@ -80,19 +103,24 @@ def test_function_of_the_seed(magnitude):
 
 
 @pytest.mark.parametrize("n_coils", [0, 2])
-def test_written_file_is_a_fastmri_file(tmp_path, magnitude, n_coils):
+@pytest.mark.parametrize("with_maps", [False, True])
+def test_written_file_is_a_fastmri_file(tmp_path, magnitude, n_coils, with_maps):
     from fastmri.data.mri_data import SliceDataset
 
     challenge = "multicoil" if n_coils else "singlecoil"
     kspace = simulate_kspace(magnitude, matrix=64, n_coils=n_coils)
+    maps = coil_maps(n_coils, 64, 64).numpy() if n_coils and with_maps else None
     (tmp_path / challenge).mkdir()
-    write_fastmri(tmp_path / challenge / "a.h5", kspace, "T1", "p1")
-    write_fastmri(tmp_path / challenge / "b.h5", kspace, "T1", "p1")
+    write_fastmri(tmp_path / challenge / "a.h5", kspace, "T1", "p1", maps=maps)
+    write_fastmri(tmp_path / challenge / "b.h5", kspace, "T1", "p1", maps=maps)
     assert (tmp_path / challenge / "a.h5").read_bytes() == (tmp_path / challenge / "b.h5").read_bytes()
 
     key = "reconstruction_rss" if n_coils else "reconstruction_esc"
     with h5py.File(tmp_path / challenge / "a.h5") as file:
-        assert set(file) == {"kspace", key, "ismrmrd_header"}
+        assert set(file) == {"kspace", key, "ismrmrd_header"} | ({"sensitivity_maps"} if maps is not None else set())
+        if maps is not None:
+            assert file["sensitivity_maps"].dtype == np.complex64
+            assert np.array_equal(file["sensitivity_maps"][()], maps)
         assert np.array_equal(file["kspace"][()], kspace)
         assert file[key].dtype == np.float32
         assert file.attrs["max"] == file[key][()].max()
@@ -123,6 +151,14 @@ def test_written_file_is_a_fastmri_file(tmp_path, magnitude, n_coils):
 def test_bad_objects(magnitude, change, options, message):
     with pytest.raises(InputError, match=message):
         simulate_kspace(change(magnitude), **{"matrix": 64, **options})
+
+
+@pytest.mark.parametrize(("n_coils", "shape"), [(2, (3, 64, 64)), (2, (2, 32, 64)), (0, (1, 64, 64))])
+def test_maps_that_do_not_fit(tmp_path, magnitude, n_coils, shape):
+    kspace = simulate_kspace(magnitude, matrix=64, n_coils=n_coils)
+    with pytest.raises(InputError, match="do not fit k-space"):
+        write_fastmri(tmp_path / "a.h5", kspace, "T1", "p", maps=np.ones(shape))
+    assert not list(tmp_path.iterdir())
 
 
 def test_unwritable_file_leaves_nothing(tmp_path, magnitude):

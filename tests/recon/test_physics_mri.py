@@ -1,5 +1,7 @@
 """recon.physics.mri against fastmri, and the identities a unitary transform obeys."""
 
+import math
+
 import fastmri
 import pytest
 import torch
@@ -121,3 +123,122 @@ def test_gradient_of_blank_kspace_is_finite(coil_dim):
     kspace = torch.zeros(2, 3, 4, 5, dtype=torch.complex64, requires_grad=True)
     mri.zero_filled(kspace, torch.ones(5), coil_dim).sum().backward()
     assert not kspace.grad.any()
+
+
+def coil_maps(n_coils, rows, columns):
+    """Smooth, strong, with root sum of squares 1."""
+    y, x = (
+        torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None],
+        torch.linspace(-1, 1, columns, dtype=torch.float64),
+    )
+    angles = [2 * math.pi * c / n_coils for c in range(n_coils)]
+    maps = torch.stack([torch.exp((math.sin(a) + 0.7j) * y + (math.cos(a) - 0.4j) * x) for a in angles])
+    return maps / maps.abs().square().sum(0).sqrt()
+
+
+def interpolation(n, pixels):
+    """The dense matrix (n, n) of the move along one axis: column m is the periodic sinc around m + pixels."""
+    frequency = torch.arange(n, dtype=torch.float64) - n // 2
+    distance = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n, dtype=torch.float64) - pixels
+    return torch.exp(2j * math.pi * frequency * distance[..., None] / n).mean(-1)
+
+
+def densely_moved(image, shift):
+    return interpolation(image.shape[-2], shift[0]) @ image @ interpolation(image.shape[-1], shift[1]).T
+
+
+def moved_image(image, shift):
+    return mri.ifft2c(mri.move_object(mri.fft2c(image), shift))
+
+
+def waves(rows, columns, shift=(0, 0)):
+    """A band-limited image, evaluated on a grid that moved by -shift."""
+    y = (torch.arange(rows, dtype=torch.float64) - shift[0])[:, None] / rows
+    x = (torch.arange(columns, dtype=torch.float64) - shift[1]) / columns
+    cosines = 2 + torch.cos(2 * math.pi * (y - 2 * x) + 0.3) * torch.cos(2 * math.pi * 3 * y)
+    top = (rows - 1) // 2, (columns - 1) // 2  # the highest frequencies below Nyquist's
+    return cosines + 0.5j * torch.exp(2j * math.pi * (top[0] * y - top[1] * x)) - torch.exp(-2j * math.pi * top[0] * y)
+
+
+def spots(rows, columns, shift=(0, 0)):
+    """A periodic Gaussian of 2.5 pixels, whose spectrum ends in rounding long before Nyquist's frequency."""
+    total = torch.zeros(rows, columns, dtype=torch.float64)
+    for period_y in range(-3, 4):
+        for period_x in range(-3, 4):
+            y = torch.arange(rows, dtype=torch.float64)[:, None] - 0.3 * rows - shift[0] + period_y * rows
+            x = torch.arange(columns, dtype=torch.float64) - 0.6 * columns - shift[1] + period_x * columns
+            total += torch.exp(-(y**2 + x**2) / (2 * 2.5**2))
+    return total.to(torch.complex128)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shift", [(3, -2), (0, 5), (-40, 1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
+def test_a_move_by_whole_pixels_is_a_circular_shift(size, shift, dtype, tolerance):
+    x = random_complex(2, 3, *size, dtype=dtype)
+    assert relative(moved_image(x, shift), x.roll(shift, (-2, -1))) < tolerance
+
+
+@pytest.mark.parametrize("size", [(16, 12), (15, 21), (24, 17)])
+@pytest.mark.parametrize("phantom", [waves, spots])
+@pytest.mark.parametrize("shift", [(0.25, -0.5), (-3.7, 2.1), (1 / 3, 0)])
+def test_a_move_by_fractions_evaluates_the_phantom_elsewhere(size, phantom, shift):
+    assert relative(moved_image(phantom(*size), shift), phantom(*size, shift)) < 1e-11
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_moves_add_up_and_keep_the_norm_for_any_image(size):
+    x = random_complex(3, *size)
+    assert relative(moved_image(moved_image(x, (0.3, -1.6)), (2.2, 0.7)), moved_image(x, (2.5, -0.9))) < 1e-12
+    torch.testing.assert_close(moved_image(x, (0.3, -1.6)).norm(), x.norm())
+    assert relative(moved_image(x, (0.3, -1.6)), densely_moved(x, (0.3, -1.6))) < 1e-12
+
+
+def test_nyquists_frequency_turns_as_a_negative_one():
+    x = torch.ones(8, 6, dtype=torch.complex128) * (-1.0) ** torch.arange(8)[:, None]
+    torch.testing.assert_close(moved_image(x, (0.5, 0)), 1j * x)
+
+
+def test_the_move_commutes_with_the_mask():
+    kspace, mask, shift = random_complex(2, 3, 10, 12), torch.arange(12) % 3 == 0, (0.4, -2.3)
+    after = mri.apply_mask(mri.move_object(kspace, shift), mask)
+    assert torch.equal(after, mri.move_object(mri.apply_mask(kspace, mask), shift))
+
+
+@pytest.mark.parametrize("shift", [(3, -2), (0.4, -2.3)])
+def test_the_object_moves_under_fixed_coils(shift):
+    maps, objects, noise = coil_maps(4, 16, 13), random_complex(2, 1, 16, 13), random_complex(2, 4, 16, 13, seed=1)
+    seen = (maps.conj() * noise).sum(1, keepdim=True)  # the part of the noise that an object could have made
+    kspace = mri.fft2c(maps * objects + noise)
+    expected = mri.fft2c(maps * densely_moved(objects + seen, shift) + noise - maps * seen)
+    assert relative(mri.move_object(kspace, shift, maps), expected) < 1e-12
+    assert relative(mri.move_object(kspace, shift), expected) > 0.1, "control: coils that move along"
+    single = mri.move_object(kspace.to(torch.complex64), shift, maps)
+    assert relative(single, expected.to(torch.complex64)) < 1e-6
+
+
+@pytest.mark.parametrize("maps", [None, coil_maps(3, 10, 12)])
+def test_no_move_is_the_identity(maps):
+    kspace = random_complex(2, 3, 10, 12, dtype=torch.complex64)
+    assert torch.equal(mri.move_object(kspace, (0, 0.0), maps), kspace)
+
+
+def test_moves_have_gradients():
+    kspace, maps = random_complex(2, 4, 5).requires_grad_(), coil_maps(2, 4, 5)
+    assert torch.autograd.gradcheck(lambda k: mri.move_object(k, (0.5, 1)), kspace)
+    assert torch.autograd.gradcheck(lambda k: mri.move_object(k, (0.5, 1), maps), kspace)
+
+
+@pytest.mark.parametrize(
+    ("kspace", "shift", "maps", "message"),
+    [
+        (torch.zeros(10, 12, 2), (1, 1), None, "view_as_complex"),
+        (random_complex(10, 12), (1,), None, r"shift is \[1\]: give two finite numbers"),
+        (random_complex(10, 12), (1, math.nan), None, "give two finite numbers"),
+        (random_complex(3, 10, 12), (1, 1), coil_maps(4, 10, 12), r"maps \(4, 10, 12\) do not fit"),
+        (random_complex(10, 12), (1, 1), coil_maps(1, 10, 12), "do not fit"),
+    ],
+)
+def test_bad_moves(kspace, shift, maps, message):
+    with pytest.raises(InputError, match=message):
+        mri.move_object(kspace, shift, maps)
