@@ -5,14 +5,38 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
 
+from pipelines.config import load
+from pipelines.run_folder import check_run_folder
 from pipelines.task import ReconstructionLoss, ReconstructionTask
 from recon.errors import InputError
 from recon.networks import UNet
+
+
+class Checkpoint(NamedTuple):
+    """Where a checkpoint lies, and the settings of its run."""
+
+    folder: Path
+    path: Path
+    config: Namespace
+
+
+def find_checkpoint(path: Path) -> Checkpoint:
+    """The best checkpoint of a run folder, or the one that is named.
+
+    Args:
+        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+
+    Raises:
+        InputError: not a run folder, or its config.yaml is not ours. The checkpoint itself is not looked at.
+    """
+    named = path.suffix == ".ckpt"
+    folder = check_run_folder(path.parent.parent if named else path)
+    return Checkpoint(folder, path if named else folder / "checkpoints" / "best.ckpt", load(folder / "config.yaml"))
 
 
 def build_task(config: Namespace) -> ReconstructionTask:
