@@ -47,6 +47,8 @@ OURS = {
     "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
 }  # fmt: skip
 
+_NOT_SETTINGS = ("config", "__default_config__", "resume", "out")
+
 
 def config_file(task: str, sample: bool) -> Path:
     """The YAML file with a task's recipe, or the preset for the bundled sample."""
@@ -127,6 +129,11 @@ def load(path: Path) -> Namespace:
         InputError: the file is missing or is not a configuration of ours.
     """
     return parse(["--config", str(path)])
+
+
+def settings_of(config: Namespace) -> dict[str, Any]:
+    """The settings alone, as a run folder's ``config.yaml`` records them, not where they came from."""
+    return {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS}
 
 
 def _check_values(config: Namespace) -> None:

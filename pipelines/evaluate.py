@@ -1,58 +1,71 @@
-"""``recon-evaluate``: quality and equivariance of any number of runs, side by side."""
+"""``recon-evaluate``: quality and equivariance of any number of runs, side by side, in one report."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import hashlib
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
-from jsonargparse import Namespace
-from torch import Tensor
 
-from data_prep import FastMRIDataset, write_hdf5
-from pipelines.checkpoints import build_task, load_weights
-from pipelines.command import Parser, run_command
-from pipelines.config import load
-from pipelines.data import check_image_sizes, open_dataset
-from pipelines.protocols import Row, measure
-from pipelines.run_folder import check_run_folder, environment, make_folder, write_csv, write_json
-from pipelines.summary import print_table, summarise
-from pipelines.task import ReconstructionTask
+from pipelines.command import Interrupted, Parser, run_command
+from pipelines.config import settings_of
+from pipelines.devices import fastest_batch, find_devices
+from pipelines.evaluation import PARTS, Evaluation, check_same
+from pipelines.evaluation_report import RunFacts, evaluation_report
+from pipelines.examples import draw_examples
+from pipelines.protocols import PROTOCOLS, Settings
+from pipelines.report import write_report
+from pipelines.run_folder import environment, make_folder, write_json
+from pipelines.runs import Run, open_runs
+from pipelines.summary import print_tables, summarise
 from pipelines.train import describe_data
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 
-
-class Run(NamedTuple):
-    """A trained network, ready to be measured, and the data to measure it on."""
-
-    name: str
-    config: Namespace
-    task: ReconstructionTask
-    dataset: FastMRIDataset
+PROTOCOL_HELP = """\
+protocols:
+  plain            quality of each volume, overall and by acquisition, beside zero-filling
+  shift            equivariance, dPSNR and quality over circular shifts drawn for each slice
+  all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
+  noise            white noise added to the input (--noise-levels): quality and equivariance
+  flip             input flipped vertically and horizontally: quality and equivariance
+  outside          equivariance on white noise, photographs and the other modality's images
+  physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
+  realistic-shift  new content enters at the border; compared on the interior
+  margins          how clear the choice of phases was, and which inputs came nearest to a tie
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-evaluate``."""
     parser = Parser(
         prog="recon-evaluate",
-        description="Measure the quality (PSNR, SSIM, NMSE) and the shift equivariance of trained runs, in one table. "
-        "Each run is measured on the data it was trained for, unless --data says otherwise.",
+        description="Measure how good trained runs are, and how they behave when the patient moves: results.csv, "
+        "summary.json and report.html. Each run is measured on the data it was trained for, unless --data says "
+        "otherwise.",
+        epilog=PROTOCOL_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")
+    add("runs", nargs="*", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")
+    add("--protocols", nargs="+", default=list(PROTOCOLS), metavar="NAME", help="what to measure (default: all below)")
     add("--shifts", type=int, default=16, help="circular shifts drawn for each slice (default %(default)s; 0: none)")
     add("--max-shift", type=int, default=16, help="largest shift, in pixels (default %(default)s)")
+    add("--noise-levels", type=float, nargs="+", default=[0.1, 0.5], help="of normalised inputs (default 0.1 0.5)")
     add("--data", help="another data folder (the default is each run's own)")
     add("--split", choices=("train", "val", "test"), help="another split (the default is each run's own)")
-    add("--seed", type=int, default=0, help="of the shifts (default %(default)s)")
-    add("--batch-size", type=int, default=4, help="how many shifted images run at once (default %(default)s)")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    add("--seed", type=int, default=0, help="of the shifts and the noise (default %(default)s)")
+    add("--batch-size", type=int, help="shifted images at once (default: 1 on a CPU, measured on a GPU)")
+    add("--devices", nargs="+", default=["auto"], help="cpu, cuda:0 cuda:1, ... (default: all GPUs, else the CPU)")
     add("--save-reconstructions", action="store_true", help="write reconstructions/RUN/VOLUME.h5, as fastMRI does")
-    add("--out", help="folder for results.csv and summary.json (default: evaluation/<time>)")
+    add("--out", help="a new folder for all this (default: evaluation/<time>)")
+    add("--resume", metavar="OUT", help="go on with an interrupted evaluation")
     return parser
 
 
@@ -62,91 +75,138 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(argv: list[str]) -> None:
-    arguments = build_parser().parse_args(argv)
-    if arguments.shifts < 0 or arguments.max_shift < 1 or arguments.batch_size < 1:
-        raise InputError("--shifts must be 0 or more, --max-shift and --batch-size 1 or more: correct the flag")
-    device = find_device(arguments.device)
-    runs = [open_run(Path(run), arguments.data, arguments.split) for run in arguments.runs]
-    names = [run.name for run in runs]
-    runs = [run._replace(name=name) for run, name in zip(runs, _distinct(names), strict=True)]
+    arguments, before = _arguments(argv)
+    if before is not None and not (Path(arguments.out) / PARTS).exists():
+        print(f"{arguments.out} is complete: see {Path(arguments.out) / 'report.html'}")
+        return
+    devices = find_devices(arguments.devices)
+    runs = open_runs(arguments.runs, arguments.data, arguments.split)
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")
+    inputs = _inputs(runs)
+    if before is None:
+        arguments.batch_size = arguments.batch_size or fastest_batch(runs[0], devices[0])
+        arguments.threads = torch.get_num_threads()
+        _new_folder(out)
+        keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
+        (out / PARTS).mkdir()
+        write_json(out / "evaluation.json", {"arguments": keep, "inputs": inputs})
+    else:
+        check_same(before["inputs"], inputs)
+        torch.set_num_threads(arguments.threads)  # the last bit of a sum may depend on it
+
+    settings = Settings(
+        arguments.shifts, arguments.max_shift, arguments.seed, arguments.batch_size, tuple(arguments.noise_levels)
+    )
+    evaluation = Evaluation(out, runs, arguments.protocols, settings, arguments.save_reconstructions)
+    for run in runs if evaluation.n_done < evaluation.n_parts else ():
+        print(f"{run.name}: {len(run.dataset)} slices of {describe_data(run.config)}", file=sys.stderr)
+    try:
+        evaluation.run(devices)
+        _write(evaluation, out, arguments, devices)
+    except KeyboardInterrupt:
+        done = f"{evaluation.n_done} of {evaluation.n_parts} parts are saved"
+        raise Interrupted(f"{done}; go on with: recon-evaluate --resume {out}") from None
+
+
+def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | None]:
+    """The arguments, and what an interrupted evaluation kept of itself."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.resume is None:
+        _check(arguments)
+        return arguments, None
+    path = Path(arguments.resume) / "evaluation.json"
+    try:
+        before = json.loads(path.read_text())
+        stored = before["arguments"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{arguments.resume} is no folder of recon-evaluate: there is no whole {path.name}") from None
+    given = [key for key, value in vars(arguments).items() if value != parser.get_default(key)]
+    changed = [key for key in given if key not in ("runs", "resume", "devices")]
+    if changed or arguments.runs:
+        what = f"--{changed[0].replace('_', '-')}" if changed else "the runs"
+        raise InputError(f"--resume goes on with the evaluation's own settings: leave out {what}")
+    stored |= {"devices": arguments.devices if "devices" in given else stored["devices"], "out": arguments.resume}
+    return argparse.Namespace(**stored), before
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if not arguments.runs:
+        raise InputError("give at least one RUN, a folder that recon-train made; recon-evaluate --help explains")
+    if arguments.shifts < 0 or arguments.max_shift < 1 or (arguments.batch_size or 1) < 1 or arguments.seed < 0:
+        raise InputError("--shifts and --seed must be 0 or more, --max-shift and --batch-size 1 or more")
+    if not all(0 < level < float("inf") for level in arguments.noise_levels):
+        raise InputError("--noise-levels must be positive: the input's own standard deviation is 1")
+    for protocol in arguments.protocols:
+        check_choice("protocol", protocol, PROTOCOLS)
+
+
+def _new_folder(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        hint = f", or go on with it by --resume {out}" if (out / "evaluation.json").exists() else ""
+        raise InputError(f"{out} is not empty: give another --out{hint}")
     make_folder(out)
 
-    table: list[tuple[str, ...]] = []
-    summaries = {}
+
+def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the figures depend on beside the settings: the checkpoints and the files, recognised again later."""
+    found: dict[str, Any] = {}
     for run in runs:
-        print(f"{run.name}: {len(run.dataset)} slices of {describe_data(run.config)}", file=sys.stderr)
-        run.task.to(device).eval()
-        save = _saver(out / "reconstructions" / run.name, run.dataset) if arguments.save_reconstructions else None
-        rows = measure(
-            run.task, run.dataset, arguments.shifts, arguments.max_shift, arguments.seed, arguments.batch_size, save
-        )
-        table += [(run.name, *map(str, row)) for row in rows]
-        summaries[run.name] = summarise(rows) | {"data": describe_data(run.config)}
-    write_csv(out / "results.csv", ("run", *Row._fields), table)
-    settings = {key: getattr(arguments, key) for key in ("shifts", "max_shift", "seed", "batch_size")}
-    write_json(out / "summary.json", {"settings": settings, "environment": environment(str(device)), "runs": summaries})
-    print_table(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))
-    print(f"Written: {out / 'results.csv'}, {out / 'summary.json'}")
+        with run.checkpoint.open("rb") as file:
+            found[str(run.checkpoint.resolve())] = hashlib.file_digest(file, "sha256").hexdigest()
+        for volume in run.dataset.volumes:
+            found[str(volume.path.resolve())] = [volume.path.stat().st_size, volume.n_slices]
+    return found
 
 
-def open_run(path: Path, data: str | None = None, split: str | None = None) -> Run:
-    """Open a run folder (its best checkpoint) or one checkpoint of a run.
-
-    Args:
-        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
-        data: another data folder than the run's own.
-        split: another split than the run's own.
-
-    Raises:
-        InputError: not a run folder, a broken checkpoint, one of another network, or data that cannot be read.
-    """
-    checkpoint = path if path.suffix == ".ckpt" else path / "checkpoints" / "best.ckpt"
-    folder = check_run_folder(path.parent.parent if path.suffix == ".ckpt" else path)
-    config = load(folder / "config.yaml")
-    config.data = data or config.data
-    config.evaluation.split = split or config.evaluation.split
-    task = build_task(config)
-    load_weights(task, checkpoint)
-    dataset = open_dataset(config, config.evaluation.split)
-    check_image_sizes(dataset, task.network)
-    name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
-    return Run(name, config, task, dataset)
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one.
-
-    Raises:
-        InputError: there is no such device.
-    """
+def _facts(run: Run) -> RunFacts:
+    """What a report tells of a run beside its figures."""
     try:
-        if name.partition(":")[0] not in ("auto", "cpu", "cuda", "mps"):
-            raise RuntimeError(name)
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise InputError(f"there is no device {name!r} here: give cpu, or cuda where there is a GPU") from None
-    return device
+        with (run.folder / "metrics.csv").open(newline="") as file:
+            curves = list(csv.DictReader(file))
+    except OSError:  # a checkpoint of a run without a whole epoch
+        curves = []
+    try:
+        machine = json.loads((run.folder / "environment.json").read_text())
+    except (OSError, ValueError):
+        machine = {}
+    return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """Number the names that occur more than once, past names that are taken."""
-    given: list[str] = []
-    for name in names:
-        candidates = [name] if names.count(name) == 1 else [f"{name}-{i}" for i in range(1, len(names) + 1)]
-        taken = {*given, *names} if names.count(name) > 1 else set()
-        given.append(next((candidate for candidate in candidates if candidate not in taken), f"{name}-{len(given)}"))
-    return given
+def _coils(run: Run) -> str:
+    """What a moved object means for this data."""
+    moving = [run.dataset.coils_move(number) for number in range(len(run.dataset.volumes))]
+    if any(moving):
+        return (
+            f"In {sum(moving)} of {len(moving)} volumes the coils' sensitivities are unknown and move along with the "
+            "object; in a scanner they stay where they are."
+        )
+    several = any(volume.n_coils > 1 for volume in run.dataset.volumes)
+    return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
 
 
-def _saver(folder: Path, dataset: FastMRIDataset) -> Callable[[int, Tensor], None]:
-    make_folder(folder)
-
-    def save(volume: int, reconstruction: Tensor) -> None:
-        write_hdf5(folder / f"{dataset.volumes[volume].name}.h5", {"reconstruction": reconstruction.numpy()})
-
-    return save
+def _write(evaluation: Evaluation, out: Path, arguments: argparse.Namespace, devices: Sequence[torch.device]) -> None:
+    """The table, the summary and the report, from the parts."""
+    runs = evaluation.runs
+    summaries, rows = {}, []
+    for number, run in enumerate(runs):
+        found = list(evaluation.rows(number))
+        acquisitions = {volume.name: volume.acquisition for volume in run.dataset.volumes}
+        summaries[run.name] = summarise(found, acquisitions) | {"data": describe_data(run.config)}
+        if "physical-shift" in summaries[run.name]:
+            summaries[run.name]["physical-shift"]["note"] = _coils(run)
+        rows += [(run.name, row) for row in found]
+    evaluation.write_table(out / "results.csv")
+    keys = ("protocols", "shifts", "max_shift", "noise_levels", "seed", "batch_size", "threads")
+    settings = {key: getattr(arguments, key) for key in keys}
+    machine = environment(", ".join(map(str, devices)))
+    write_json(out / "summary.json", {"settings": settings, "environment": machine, "runs": summaries})
+    examples = draw_examples(runs, rows, evaluation.settings, devices[0])
+    report = evaluation_report([_facts(run) for run in runs], summaries, rows, examples, settings, machine)
+    write_report(out / "report.html", report)
+    evaluation.clear()
+    print_tables(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))
+    print(f"Written: {out / 'results.csv'}, {out / 'summary.json'}\nReport:  {out / 'report.html'}")
 
 
 if __name__ == "__main__":

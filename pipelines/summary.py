@@ -1,8 +1,9 @@
-"""From rows to what a person reads: the summary's figures and the table on the terminal."""
+"""From rows to what a person reads: the summary's figures and the tables on the terminal."""
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,61 +14,124 @@ from rich.table import Table
 
 from pipelines.protocols import Row
 
+QUALITY = ("psnr", "ssim", "nmse")
+SHIFT_ERRORS = {
+    "nmse_eq": ("mean", "max"), "psnr_eq": ("mean", "min"), "ssim_eq": ("mean", "min"),
+    "max_abs": ("max",), "dpsnr": ("mean", "max"),
+}  # fmt: skip
+STEPS = ("nmse_eq_input", "nmse_eq_network", "nmse_eq_acquisition", "nmse_eq")
+NEAREST = 5  # inputs named as nearest to a tie
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Condense rows: for each protocol the mean and two standard deviations over volumes, and the shifts' figures.
 
-    Identical outputs ("exact") and ties enter no mean of PSNR_eq; ties enter no equivariance figure but their count.
+def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
+
+    Quality: mean and two standard deviations over volumes. Identical outputs ("exact") enter no mean of PSNR_eq;
+    ties enter no figure but their count.
+
+    Args:
+        rows: of one run.
+        acquisitions: each volume's kind, such as CORPD_FBK, to give the plain quality for each kind as well.
     """
+    by_protocol: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_protocol[row.protocol].append(row)
     summary: dict[str, Any] = {}
-    for protocol in ("zero-filled", "plain"):
-        part: dict[str, Any] = {}
-        for metric in ("psnr", "ssim", "nmse"):
-            values = [float(r.value) for r in rows if r.protocol == protocol and r.metric == metric]
-            if values:
-                part[metric] = {"mean": float(np.mean(values)), "two_sd": _two_sd(values), "n": len(values)}
-        if part:
-            summary[protocol] = part
-    shifted = [r for r in rows if r.protocol == "equivariance" and r.metric != "margin"]
-    if shifted:
-        summary["equivariance"] = _equivariance(shifted) | _margins(rows)
+    for protocol, found in by_protocol.items():
+        if protocol == "margins":
+            summary[protocol] = _margins(found)
+        elif protocol == "physical-shift":
+            summary[protocol] = _physical(found)
+        else:
+            summary[protocol] = _quality(found) | _shift_errors(found)
+    kinds = set((acquisitions or {}).values())
+    if "plain" in summary and acquisitions and len(kinds) > 1:
+        summary["plain"]["by_acquisition"] = {
+            kind: _quality([row for row in by_protocol["plain"] if acquisitions[row.volume] == kind])
+            for kind in sorted(kinds)
+        }
     return summary
 
 
-def _two_sd(values: Sequence[float]) -> float:
-    """Twice the sample standard deviation (n - 1), as fastmri.evaluate has it; 0 for one value."""
-    return float(2 * np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, twice the sample standard deviation (n - 1, as fastmri.evaluate has it; 0 for one value), and number."""
+    two_sd = float(2 * np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "two_sd": two_sd, "n": len(values)}
 
 
-def _equivariance(rows: Sequence[Row]) -> dict[str, Any]:
-    def values(metric: str) -> list[float]:
-        return [float(r.value) for r in rows if r.metric == metric and r.status != "tie" and r.value != ""]
+def _quality(rows: Sequence[Row]) -> dict[str, Any]:
+    values = {metric: [float(row.value) for row in rows if row.metric == metric] for metric in QUALITY}
+    return {metric: _statistics(found) for metric, found in values.items() if found}
 
-    cases = [r for r in rows if r.metric == "nmse_eq"]
+
+def _shift_errors(rows: Sequence[Row]) -> dict[str, Any]:
+    cases = [row for row in rows if row.metric == "nmse_eq"]
+    if not cases:
+        return {}
     part: dict[str, Any] = {
         "n_cases": len(cases),
-        "n_exact": sum(r.status == "exact" for r in cases),
-        "n_ties": sum(r.status == "tie" for r in cases),
+        "n_exact": sum(row.status == "exact" for row in cases),
+        "n_ties": sum(row.status == "tie" for row in cases),
     }
-    for metric, kinds in {
-        "nmse_eq": ("mean", "max"), "psnr_eq": ("mean", "min"), "ssim_eq": ("mean", "min"),
-        "max_abs": ("max",), "dpsnr": ("mean", "max"),
-    }.items():  # fmt: skip
-        found = values(metric)
+    for metric, kinds in SHIFT_ERRORS.items():
+        found = _values(rows, metric)
         if found:
             part |= {f"{metric}_{kind}": float(getattr(np, kind)(found)) for kind in kinds}
+    worst: dict[tuple[str, float | str], float] = {}
+    for row in rows:
+        if row.metric == "dpsnr" and row.status != "tie" and row.value != "":
+            image = (row.volume, row.slice)
+            worst[image] = max(worst.get(image, 0.0), float(row.value))
+    if worst:
+        part["dpsnr_image_max"] = _statistics(list(worst.values()))
     return part
 
 
-def _margins(rows: Sequence[Row]) -> dict[str, float]:
-    margins = [float(r.value) for r in rows if r.metric == "margin"]
-    if not margins:
-        return {}
-    return {"margin_min": min(margins), "margin_median": float(np.median(margins))}
+def _values(rows: Sequence[Row], metric: str) -> list[float]:
+    return [float(row.value) for row in rows if row.metric == metric and row.status != "tie" and row.value != ""]
 
 
-def print_table(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
-    """Print two tables: the quality of the runs under their zero-filled baselines, and their equivariance.
+def _physical(rows: Sequence[Row]) -> dict[str, Any]:
+    """The errors of each step, for shifts by whole pixels and by fractions of one."""
+    part: dict[str, Any] = {}
+    for kind in ("whole", "fractional"):
+        found = [row for row in rows if _is_whole(row) == (kind == "whole")]
+        cases = [row for row in found if row.metric == "nmse_eq"]
+        if cases:
+            part[kind] = {"n_cases": len(cases), "n_ties": sum(row.status == "tie" for row in cases)}
+        for step in STEPS:
+            values = _values(found, step)
+            if values:
+                part[kind] |= {f"{step}_mean": float(np.mean(values)), f"{step}_max": float(np.max(values))}
+    return part
+
+
+def _is_whole(row: Row) -> bool:
+    return float(row.shift_y).is_integer() and float(row.shift_x).is_integer()
+
+
+def _margins(rows: Sequence[Row]) -> dict[str, Any]:
+    """Smallest and median margin of each level, and the slices nearest to a tie."""
+    levels = sorted({row.metric for row in rows}, key=lambda metric: int(metric.rpartition("_")[2]))
+    values = {level: [float(row.value) for row in rows if row.metric == level] for level in levels}
+    nearest = sorted(rows, key=lambda row: float(row.value))[:NEAREST]
+    return {
+        "levels": [{"min": min(found), "median": float(np.median(found))} for found in values.values()],
+        "n_ties": len({(row.volume, row.slice) for row in rows if row.status == "tie"}),
+        "nearest": [
+            {
+                "volume": row.volume,
+                "slice": int(row.slice),
+                "level": int(row.metric.rpartition("_")[2]),
+                "margin": float(row.value),
+            }
+            for row in nearest
+        ],
+    }
+
+
+def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
+    """Print the quality of the runs under their zero-filled baselines, and their equivariance by protocol.
 
     Args:
         summaries: by run name, what :func:`summarise` gives.
@@ -81,14 +145,27 @@ def print_table(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
         baseline = summary.get("zero-filled")
         if baseline and baseline not in baselines:
             baselines.append(baseline)
-            quality.add_row("zero-filled", *_quality(baseline))
-        quality.add_row(run, *_quality(summary.get("plain", {})))
+            quality.add_row("zero-filled", *_quality_cells(baseline))
+        quality.add_row(run, *_quality_cells(summary.get("plain", {})))
     console.print(quality, "Mean ± 2 sd over volumes.", highlight=False)
-    if any("equivariance" in summary for summary in summaries.values()):
-        shifts = _table("Shift equivariance", "NMSE_eq", "PSNR_eq (dB)", "dPSNR (dB)", "margin", "exact", "ties")
+    protocols = dict.fromkeys(p for summary in summaries.values() for p, part in summary.items() if "n_exact" in part)
+    if not protocols:
+        return
+    shifts = _table("Shift equivariance", "NMSE_eq", "PSNR_eq (dB)", "dPSNR (dB)", "margin", "exact", "ties")
+    for protocol in protocols:
+        if len(summaries) > 1:
+            shifts.add_section()
         for run, summary in summaries.items():
-            shifts.add_row(run, *_shifts(summary.get("equivariance")))
-        console.print(shifts, _SHIFT_CAPTION, highlight=False)
+            if protocol in summary:
+                margin = _smallest_margin(summary) if protocol == "equivariance" else ""
+                name = run if len(protocols) == 1 else f"{protocol}: {run}"
+                shifts.add_row(escape(name), *_shift_cells(summary[protocol], margin))
+    console.print(shifts, _SHIFT_CAPTION, highlight=False)
+
+
+def _smallest_margin(summary: Mapping[str, Any]) -> str:
+    levels = summary.get("margins", {}).get("levels")
+    return f"{min(level['min'] for level in levels):.1e}" if levels else ""
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -104,7 +181,7 @@ _SHIFT_CAPTION = (
 )
 
 
-def _quality(part: Mapping[str, Any]) -> list[str]:
+def _quality_cells(part: Mapping[str, Any]) -> list[str]:
     digits = {"psnr": 2, "ssim": 4, "nmse": 4}
     if "psnr" not in part:
         return ["no target", "", "", "0"]
@@ -115,16 +192,14 @@ def _quality(part: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _shifts(part: Mapping[str, Any] | None) -> list[str]:
-    if part is None:
-        return ["not measured", *[""] * 5]
+def _shift_cells(part: Mapping[str, Any], margin: str) -> list[str]:
     all_exact = part["n_exact"] == part["n_cases"]
     psnr = "exact" if all_exact else f"{part['psnr_eq_min']:.1f}" if "psnr_eq_min" in part else "tie"
     return [
         f"{part['nmse_eq_max']:.1e}" if "nmse_eq_max" in part else "tie",
         psnr,
         f"{part['dpsnr_max']:.1e}" if "dpsnr_max" in part else "",
-        f"{part['margin_min']:.1e}" if "margin_min" in part else "",
+        margin,
         f"{part['n_exact']}/{part['n_cases']}",
         str(part["n_ties"]),
     ]

@@ -16,10 +16,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from data_prep import FastMRIDataset
 from pipelines.checkpoints import build_task, load_weights
 from pipelines.command import Interrupted, run_command
-from pipelines.config import load, parse
+from pipelines.config import load, parse, settings_of
 from pipelines.data import Loaders, check_image_sizes, open_dataset
 from pipelines.picture import save_picture
-from pipelines.protocols import measure
+from pipelines.protocols import Settings, measure
 from pipelines.recorder import RunRecorder
 from pipelines.run_folder import (
     check_run_folder,
@@ -29,13 +29,12 @@ from pipelines.run_folder import (
     write_environment,
     write_json,
 )
-from pipelines.summary import print_table, summarise
+from pipelines.summary import print_tables, summarise
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
 from recon.networks import resolve_blur
 
 FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
-_NOT_SETTINGS = ("config", "__default_config__", "resume", "out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +63,7 @@ def _train(argv: list[str]) -> None:
     trainer = build_trainer(config, folder, recorder, step)
     if first:
         make_folder(folder)
-        write_config(folder, {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS})
+        write_config(folder, settings_of(config))
         write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())
         print(
@@ -162,13 +161,13 @@ def finish(config: Namespace, task: ReconstructionTask, test: FastMRIDataset, fo
     load_weights(task, folder / "checkpoints" / "best.ckpt")
     task.eval()
     evaluation = config.evaluation
-    rows = measure(task, test, evaluation.shifts, evaluation.max_shift, config.seed)
-    summary = summarise(rows)
+    settings = Settings(evaluation.shifts, evaluation.max_shift, config.seed)
+    summary = summarise(measure(task, test, ("plain", "shift", "margins"), settings))
     note = describe_data(config)
     with_data = {"data": note, "split": evaluation.split, "seed": config.seed, "shifts_per_slice": evaluation.shifts}
     write_json(folder / "summary.json", {**with_data, **summary})
     save_picture(folder / "summary.png", task, test, note, seed=config.seed, max_shift=evaluation.max_shift)
-    print_table({folder.name: summary}, note)
+    print_tables({folder.name: summary}, note)
     print(f"Picture: {folder / 'summary.png'}")
     print(f"Curves:  tensorboard --logdir {folder}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.metrics.quality import nmse_terms, psnr, ssim
+from recon.metrics.quality import check_range, differences, ssim, to_decibel
 
 
 def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims: int = 2) -> Tensor:
@@ -78,16 +78,16 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
     Raises:
         InputError: as :func:`recon.metrics.psnr` and :func:`recon.metrics.ssim`.
     """
-    errors, energies = nmse_terms(preds, target)
+    errors, energies, max_abs = differences(preds, target)
     if data_range is None:
-        spread = target.double().amax((-2, -1)) - target.double().amin((-2, -1))
+        spread = target.amax((-2, -1)).double() - target.amin((-2, -1)).double()
         data_range = torch.where(spread > 0, spread, 1.0)
     equal = (preds == target).flatten(1).all(1)
     return EquivarianceError(
         nmse=torch.where(equal, 0.0, errors / energies),
-        psnr=psnr(preds, target, data_range, per_slice=True),
+        psnr=to_decibel(errors / check_range(data_range, target) ** 2 / target[0].numel()),
         ssim=ssim(preds, target, data_range, per_slice=True),
-        max_abs=(preds.double() - target.double()).abs().amax((-2, -1)),
+        max_abs=max_abs,
         equal=equal,
     )
 

@@ -3,12 +3,18 @@
 All three are computed in float64 on ``(slices, rows, columns)``, on the device of the images, and are differentiable
 in ``preds``. Each one is a ratio of two per-slice terms, so that a volume seen in pieces is put together from the
 terms of its slices: :data:`Terms` holds them, the function and the torchmetrics class share them.
+
+What is written here in torch is the definition; it runs on other devices and where a derivative is wanted. Elsewhere
+:mod:`recon.metrics._kernels` does the same in compiled loops. In either form the value of a slice does not depend, in
+any bit, on the batch that it is in or on the number of threads.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+from torch.nn.functional import pad
 
 from recon.errors import InputError
 
@@ -87,15 +93,28 @@ def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
 
 def psnr_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
     """The sum of |g - p|^2 / R^2 and the number of pixels, of each slice."""
-    errors, _ = nmse_terms(preds, target)
+    errors, _, _ = differences(preds, target)
     return errors / check_range(data_range, target) ** 2, torch.full_like(errors, target[0].numel())
 
 
 def nmse_terms(preds: Tensor, target: Tensor) -> Terms:
     """The sums of |g - p|^2 and of |g|^2, of each slice."""
+    errors, energies, _ = differences(preds, target)
+    return errors, energies
+
+
+def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of |g - p|^2 and of |g|^2, and the largest |g - p|, which has no gradient, of each slice."""
     check_images(preds, target)
-    preds, target = preds.double(), target.double()
-    return (preds - target).square().sum((-2, -1)), target.square().sum((-2, -1))
+    if _has_kernel(preds, target):
+        from recon.metrics import _kernels  # here: it loads a compiler
+
+        errors, energies, largest = _kernels.differences(preds, target).unbind(1)
+    else:
+        preds, target = preds.double(), target.double()
+        errors, energies = _sum((preds - target).square()), _sum(target.square())
+        largest = (preds - target).detach().abs().amax((-2, -1))
+    return errors, energies, largest
 
 
 def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
@@ -103,11 +122,17 @@ def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Ter
     check_images(preds, target)
     if min(target.shape[1:]) < WINDOW:
         raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {tuple(target.shape[1:])}")
-    ranges = check_range(data_range, target).expand(len(target))
-    # On a CPU slice by slice: its intermediate images then stay in the cache (4 times faster).
-    step = len(target) if target.is_cuda else 1
-    parts = zip(preds.split(step), target.split(step), ranges.split(step), strict=True)
-    values = torch.cat([_ssim_map(*part).mean((-2, -1)) for part in parts])
+    constants = _ssim_constants(check_range(data_range, target).expand(len(target)))
+    if _has_kernel(preds, target, constants):
+        from recon.metrics import _kernels
+
+        values = _kernels.similarity(preds, target, constants)
+    else:
+        # On a CPU slice by slice: its intermediate images then stay in the cache (4 times faster).
+        step = len(target) if target.is_cuda else 1
+        parts = zip(preds.split(step), target.split(step), constants.split(step), strict=True)
+        maps = (_ssim_map(*part) for part in parts)
+        values = torch.cat([_sum(ssim_map) / ssim_map[0].numel() for ssim_map in maps])
     return values, torch.ones_like(values)
 
 
@@ -155,15 +180,37 @@ def check_range(data_range: float | Tensor, target: Tensor) -> Tensor:
     return ranges
 
 
-def _ssim_map(preds: Tensor, target: Tensor, data_range: Tensor) -> Tensor:
+def _has_kernel(*tensors: Tensor) -> bool:
+    """Whether the compiled loops can do it: on the CPU, with neither a gradient nor a tangent to pass on."""
+    backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    forward = any(unpack_dual(tensor).tangent is not None for tensor in tensors)
+    return not backward and not forward and all(tensor.is_cpu for tensor in tensors)
+
+
+def _sum(images: Tensor) -> Tensor:
+    """The sum over each image, half added to half: no other sum is the same in every batch and number of threads."""
+    sums = images.flatten(1)
+    n = sums.shape[1]
+    sums = pad(sums, (0, (1 << (n - 1).bit_length()) - n))
+    while sums.shape[1] > 1:
+        sums = torch.add(*sums.chunk(2, dim=1))
+    return sums[:, 0]
+
+
+def _ssim_constants(data_range: Tensor) -> Tensor:
+    """C1 and C2 of each slice, ``(slices, 2)``, as :func:`_ssim_map` needs them: times n^2 and n (n - 1)."""
+    n = WINDOW**2
+    return torch.stack([(K1 * data_range * n) ** 2, (K2 * data_range) ** 2 * n * (n - 1)], dim=1)
+
+
+def _ssim_map(preds: Tensor, target: Tensor, constants: Tensor) -> Tensor:
     """SSIM at each window position, ``(slices, rows - 6, columns - 6)``.
 
     In window sums instead of means: both fractions are multiplied by n^2 and n (n - 1). The two variances are only
     ever needed together.
     """
     p, g, n = preds.double(), target.double(), WINDOW**2
-    c1 = (K1 * data_range[:, None, None] * n) ** 2
-    c2 = (K2 * data_range[:, None, None]) ** 2 * n * (n - 1)
+    c1, c2 = constants[:, :, None, None].unbind(1)
     sum_p, sum_g = _window_sum(p), _window_sum(g)
     products, squares = 2 * sum_p * sum_g, sum_p.square() + sum_g.square()
     covariance = 2 * n * _window_sum(p * g) - products

@@ -15,8 +15,10 @@ import torch
 from skimage.metrics import structural_similarity
 
 from data_prep import FastMRIDataset
-from pipelines.evaluate import main, open_run
-from pipelines.protocols import TIE, measure
+from pipelines.evaluate import main
+from pipelines.protocols import Settings, measure
+from pipelines.runs import open_run
+from pipelines.subjects import TIE
 from recon.layers import circular_shift
 from tests.data_prep.files import write_dataset, write_volume
 
@@ -35,7 +37,8 @@ def lpf_run(train):
 def evaluation(run, stride_run, lpf_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluation")
     runs = [str(path) for path in (run, stride_run, lpf_run)]
-    assert main([*runs, "--shifts", "5", "--out", str(out), "--save-reconstructions"]) == 0
+    few = ["--protocols", "plain", "shift", "margins", "--shifts", "5"]
+    assert main([*runs, *few, "--out", str(out), "--save-reconstructions"]) == 0
     return out
 
 
@@ -65,8 +68,8 @@ def test_the_measurement_tells_the_variants_apart(evaluation):
     assert aps["dpsnr_max"] < 1e-4
     assert stride["nmse_eq_max"] > lpf["nmse_eq_max"] > 1e-8
     assert stride["dpsnr_max"] > 1e-3
-    assert "margin_min" in aps
-    assert "margin_min" not in stride
+    assert aps["n_ties"] == 0
+    assert [len(part["margins"]["levels"]) for part in summary.values() if "margins" in part] == [2]
     assert len({json.dumps(part["zero-filled"]) for part in summary.values()}) == 1
 
 
@@ -109,7 +112,7 @@ def test_shift_rows_against_a_loop_by_hand(run, evaluation):
 
 def test_a_checkpoint_can_be_named_and_equal_names_are_told_apart(run, tmp_path):
     checkpoint = run / "checkpoints" / "last.ckpt"
-    assert main([str(checkpoint), str(run), str(run), "--shifts", "0", "--out", str(tmp_path)]) == 0
+    assert main([*map(str, (checkpoint, run, run)), "--protocols", "plain", "--out", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["runs"]) == [f"{run.name}-last", f"{run.name}-1", f"{run.name}-2"]
     assert "equivariance" not in summary["runs"][f"{run.name}-1"]
@@ -120,9 +123,8 @@ def test_files_without_targets_are_measured_for_equivariance_alone(run, tmp_path
     mask = np.arange(40) % 4 == 0
     mask[16:24] = True
     write_volume(data / "singlecoil_test" / "secret.h5", target=False, mask=mask)
-    assert (
-        main([str(run), "--data", str(data), "--split", "test", "--shifts", "2", "--out", str(tmp_path / "out")]) == 0
-    )
+    where = ["--data", str(data), "--split", "test", "--out", str(tmp_path / "out")]
+    assert main([str(run), *where, "--shifts", "2"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["runs"][run.name]
     assert "plain" not in summary
     assert summary["equivariance"]["n_cases"] == 6
@@ -138,23 +140,25 @@ def test_blank_and_striped_slices_are_ties_and_enter_no_mean(run, stride_run, tm
         file["kspace"][1] = 0  # blank
         file["kspace"][2] = kspace
     dataset = FastMRIDataset(data, "val", accelerations=[1], center_fractions=[0.5])
-    plain = measure(open_run(stride_run, str(data)).task.eval(), dataset, n_shifts=4, max_shift=16)
+    protocols, settings = ("shift", "margins"), Settings(shifts=4)
+    plain = measure(open_run(stride_run, str(data)).task, dataset, protocols, settings)
     ties = {row.slice for row in plain if row.status == "tie"}
     assert ties == {1, 2}  # an image's own fault, whatever the network
-    found = measure(open_run(run, str(data)).task.eval(), dataset, n_shifts=4, max_shift=16)
-    margins = {row.slice: (row.value, row.status) for row in found if row.metric == "margin"}
+    found = measure(open_run(run, str(data)).task, dataset, protocols, settings)
+    margins = {row.slice: (row.value, row.status) for row in found if row.metric == "margin_1"}
     assert margins[0][1] == "ok"
     assert margins[1] == (0.0, "tie")
-    assert margins[2][0] <= TIE
+    assert margins[2][1] == "tie"
+    assert min(row.value for row in found if row.protocol == "margins" and row.slice == 2) <= TIE
     assert {row.status for row in found if row.metric == "nmse_eq" and row.slice == 2} == {"tie"}
 
 
 def test_the_same_seed_measures_the_same(run):
     opened = open_run(run)
-    task = opened.task.eval()
-    first, second = (measure(task, opened.dataset, 2, 16, seed=3) for _ in range(2))
+    task, protocols = opened.task, ("shift", "noise")
+    first, second = (measure(task, opened.dataset, protocols, Settings(2, 16, seed=3)) for _ in range(2))
     assert first == second
-    other = measure(task, opened.dataset, 2, 16, seed=4)
+    other = measure(task, opened.dataset, protocols, Settings(2, 16, seed=4))
     assert [row.shift_y for row in first] != [row.shift_y for row in other]
 
 

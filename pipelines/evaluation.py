@@ -1,0 +1,183 @@
+"""An evaluation as many small parts, each stored when it is whole: an interruption loses the parts in work alone."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import queue
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from data_prep import replace_file, write_hdf5
+from pipelines.arithmetic import exact_arithmetic
+from pipelines.protocols import PROTOCOLS, Row, Settings
+from pipelines.run_folder import make_folder
+from pipelines.runs import Run
+from pipelines.subjects import Subject, subjects_of
+from pipelines.task import denormalise
+from recon.errors import InputError
+
+PARTS = ".parts"  # the folder that holds them while an evaluation is not complete
+
+
+class _Piece(NamedTuple):
+    """One volume (or set of images) before one run, and what is still to be measured of it."""
+
+    run: int
+    name: str
+    volume: int | None
+    protocols: list[str]
+
+
+class Evaluation:
+    """Runs protocols on the volumes of runs and keeps each result in a file of its own until all are there.
+
+    The rows of one run, volume and protocol are one part: computed in one go, stored whole or not at all. What is
+    stored is never computed again, and the batches inside a part do not depend on where an evaluation stopped, so
+    that a resumed one ends with the very same table.
+
+    Args:
+        folder: of the evaluation.
+        runs: with distinct names.
+        protocols: names in ``pipelines.protocols.PROTOCOLS``.
+        settings: how much is measured.
+        save: write each volume's reconstruction into reconstructions/RUN/VOLUME.h5 as well.
+    """
+
+    def __init__(
+        self, folder: Path, runs: Sequence[Run], protocols: Sequence[str], settings: Settings, save: bool = False
+    ) -> None:
+        self.folder, self.runs, self.settings, self.save = folder, runs, settings, save
+        protocols = [name for name in PROTOCOLS if name in protocols]
+        self.pieces = [
+            _Piece(number, name, volume, found)
+            for number, run in enumerate(runs)
+            for name, volume, found in subjects_of(run.dataset, protocols)
+        ]
+
+    @property
+    def n_parts(self) -> int:
+        """How many parts there are."""
+        return sum(len(piece.protocols) for piece in self.pieces)
+
+    @property
+    def n_done(self) -> int:
+        """How many parts are stored."""
+        return sum(self._part(piece, name).exists() for piece in self.pieces for name in piece.protocols)
+
+    def run(self, devices: Sequence[torch.device]) -> None:
+        """Compute the parts that are missing, on all devices at once.
+
+        Raises:
+            InputError: a file that cannot be read any more, or an output that is not finite.
+        """
+        work: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
+        for piece in self.pieces:
+            missing = [name for name in piece.protocols if not self._part(piece, name).exists()]
+            if missing or self._reconstruction(piece) is not None:
+                work.put(piece._replace(protocols=missing))
+        stop = threading.Event()
+        bar = tqdm(total=self.n_parts, initial=self.n_done, desc="measuring", unit=" part", disable=None, leave=False)
+        with bar, exact_arithmetic():
+            if len(devices) == 1:
+                self._work(devices[0], work, stop, bar)
+                return
+            with ThreadPoolExecutor(len(devices)) as pool:
+                try:
+                    for future in [pool.submit(self._work, device, work, stop, bar) for device in devices]:
+                        future.result()
+                finally:
+                    stop.set()  # one failed or was interrupted: the others leave what they are at
+
+    def rows(self, run: int) -> Iterator[Row]:
+        """The rows of one run, in the order of the volumes and the protocols."""
+        for part in self._parts(run):
+            with part.open(newline="") as file:
+                for protocol, volume, number, y, x, metric, value, status in csv.reader(file):
+                    figure = float(value) if value else ""
+                    yield Row(protocol, volume, int(number) if number else "", y, x, metric, figure, status)
+
+    def write_table(self, path: Path) -> None:
+        """Put all parts together, whole or not at all."""
+        with replace_file(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerow(("run", *Row._fields))
+            for number, run in enumerate(self.runs):
+                name = _as_csv([(run.name,)]).rstrip("\r\n")
+                for part in self._parts(number):
+                    with part.open(newline="") as lines:
+                        file.writelines(f"{name},{line}" for line in lines)
+
+    def clear(self) -> None:
+        """Remove the parts, all at once."""
+        done = self.folder / f"{PARTS}-done"
+        (self.folder / PARTS).rename(done)
+        shutil.rmtree(done, ignore_errors=True)
+
+    def _parts(self, run: int) -> Iterator[Path]:
+        return (self._part(piece, name) for piece in self.pieces if piece.run == run for name in piece.protocols)
+
+    def _part(self, piece: _Piece, protocol: str) -> Path:
+        return self.folder / PARTS / self.runs[piece.run].name / protocol / f"{piece.name}.csv"
+
+    def _reconstruction(self, piece: _Piece) -> Path | None:
+        """Where the volume's reconstruction is still to be written."""
+        path = self.folder / "reconstructions" / self.runs[piece.run].name / f"{piece.name}.h5"
+        return path if self.save and piece.volume is not None and not path.exists() else None
+
+    @torch.inference_mode()
+    def _work(self, device: torch.device, work: queue.SimpleQueue[_Piece], stop: threading.Event, bar: tqdm) -> None:
+        """Compute pieces on one device until there are no more."""
+        current, task, dataset = -1, self.runs[0].task, self.runs[0].dataset
+        while not stop.is_set():
+            try:
+                piece = work.get_nowait()
+            except queue.Empty:
+                return
+            if piece.run != current:
+                current, run = piece.run, self.runs[piece.run]
+                task, dataset = copy.deepcopy(run.task).to(device).eval(), copy.deepcopy(run.dataset)
+            subject = Subject(task, dataset, piece.name, piece.volume, self.settings.seed)
+            bar.set_postfix_str(f"{self.runs[current].name}: {piece.name}")
+            for protocol in piece.protocols:
+                rows = []
+                for row in PROTOCOLS[protocol](subject, self.settings):
+                    rows.append(row)
+                    if stop.is_set():
+                        return
+                self._store(self._part(piece, protocol), rows)
+                bar.update()
+            path = self._reconstruction(piece)
+            if path is not None:
+                make_folder(path.parent)
+                volume = torch.cat([denormalise(y, sample)[:, 0].cpu() for sample, y, *_ in subject.passed])
+                write_hdf5(path, {"reconstruction": volume.numpy()})
+
+    def _store(self, path: Path, rows: Sequence[Row]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as temporary, temporary.open("w", newline="") as file:
+            file.write(_as_csv(rows))
+
+
+def _as_csv(rows: Sequence[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
+
+
+def check_same(before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    """Refuse to go on with an evaluation whose runs or data changed since.
+
+    Raises:
+        InputError: names the first that did.
+    """
+    for name in before.keys() | now.keys():
+        if before.get(name) != now.get(name):
+            raise InputError(f"{name} changed since this evaluation started: start another with a new --out")

@@ -1,0 +1,118 @@
+"""Figures of the summaries as cells and tables, with their keys, and how they read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from pipelines.evaluation_facts import Evaluation, all_exact, only_ties, protocol_name
+from pipelines.report import Cell, Number, Series, Table
+
+Form = Callable[[float], str]
+
+
+class Column(NamedTuple):
+    """One figure of the summary.
+
+    Attributes:
+        title: its name.
+        path: its keys, from the protocol on.
+        form: how a value reads.
+        better: 1 where more is better, -1 where less is, 0 where neither.
+    """
+
+    title: str
+    path: tuple[str, ...]
+    form: Form
+    better: int = 0
+
+
+def decimals(n: int) -> Form:
+    """A fixed number of decimals; a value that would read as 1 without being 1 reads as above the last before."""
+    almost = 1 - 10.0**-n
+    return lambda value: f"> {almost:.{n}f}" if almost < value < 1 else f"{value:.{n}f}"
+
+
+def small(value: float) -> str:
+    """Two digits and the power of ten, as in 2.3e-3."""
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}" if value else "0"
+
+
+def short(value: float) -> str:
+    """Two digits, with a power of ten only where the value is very small."""
+    return f"{value:.2g}" if 1e-3 <= abs(value) < 100 else small(value)
+
+
+def error(value: float) -> str:
+    """A relative error; zero means that the outputs are identical."""
+    return small(value) if value else "exact"
+
+
+QUALITY = (("psnr", "PSNR (dB)", decimals(2), 1), ("ssim", "SSIM", decimals(4), 1), ("nmse", "NMSE", decimals(4), -1))
+
+
+def number(evaluation: Evaluation, run: str, path: Sequence[str], form: Form) -> Number:
+    """A figure with its key."""
+    value = evaluation.get(run, *path)
+    return Number(form(value), value, "/".join((run, *path)))
+
+
+def cell(evaluation: Evaluation, run: str, column: Column) -> Cell:
+    """One figure of one run: "exact" where all outputs are identical, empty where it was not measured."""
+    part, value = evaluation.get(run, column.path[0]), evaluation.get(run, *column.path)
+    if part and column.path[-1].startswith(("nmse_eq", "psnr_eq", "ssim_eq")) and "n_cases" in part:
+        if only_ties(part):
+            return Cell.of("ties only")
+        if all_exact(part):
+            return Cell.of("exact" if value is None else number(evaluation, run, column.path, lambda _: "exact"))
+    if value is None:
+        return Cell.of("")
+    if not isinstance(value, Mapping):
+        return Cell.of(number(evaluation, run, column.path, column.form))
+    mean = number(evaluation, run, (*column.path, "mean"), column.form)
+    if value["n"] < 2:
+        return Cell.of(mean)
+    return Cell.of(mean, " ± ", number(evaluation, run, (*column.path, "two_sd"), column.form))
+
+
+def cells(evaluation: Evaluation, runs: Sequence[Series], column: Column) -> list[Cell]:
+    """The same figure of several runs; the best ones are marked where they differ."""
+    row = [cell(evaluation, series.name, column) for series in runs]
+    ranks = [_rank(one) for one in row]
+    known = [rank for rank in ranks if rank is not None]
+    if not column.better or len(set(known)) < 2:
+        return row
+    best = max(known) if column.better > 0 else min(known)
+    return [Cell(one.parts, best=rank == best) for one, rank in zip(row, ranks, strict=True)]
+
+
+def _rank(one: Cell) -> float | None:
+    first = one.parts[0]
+    if isinstance(first, Number):
+        return first.value
+    return math.inf if first == "exact" else None  # PSNR_eq of identical outputs
+
+
+def by_run(evaluation: Evaluation, runs: Sequence[Series], columns: Sequence[Column], caption: str) -> Table:
+    """A row for each run; a column that no run has a figure for is left out."""
+    filled = [(column, cells(evaluation, runs, column)) for column in columns]
+    filled = [(column, found) for column, found in filled if any(one.parts != ("",) for one in found)]
+    rows = [[Cell.named(series), *(found[i] for _, found in filled)] for i, series in enumerate(runs)]
+    return Table(["Run", *(column.title for column, _ in filled)], rows, caption)
+
+
+def by_protocol(evaluation: Evaluation, protocols: Sequence[str], column: Column, caption: str) -> Table:
+    """A row for each protocol and a column for each run; the column's path is what follows the protocol."""
+    rows: list[list[Cell | str]] = []
+    for protocol in protocols:
+        own = column._replace(path=(protocol, *column.path))
+        rows.append([protocol_name(protocol), *cells(evaluation, evaluation.series, own)])
+    return Table(["Input", *(series.name for series in evaluation.series)], rows, caption)
+
+
+def share(evaluation: Evaluation, run: str, protocol: str) -> Cell:
+    """How many of a protocol's pairs of outputs are equal bit for bit."""
+    counts = [number(evaluation, run, (protocol, key), str) for key in ("n_exact", "n_cases")]
+    return Cell.of(counts[0], " of ", counts[1])

@@ -1,0 +1,73 @@
+"""Trained runs, opened to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jsonargparse import Namespace
+
+from data_prep import FastMRIDataset
+from pipelines.checkpoints import build_task, find_checkpoint, load_weights
+from pipelines.data import check_image_sizes, open_dataset
+from pipelines.task import ReconstructionTask
+from recon.errors import InputError
+
+
+class Run(NamedTuple):
+    """A trained network, ready to be measured, and the data to measure it on."""
+
+    name: str
+    folder: Path
+    checkpoint: Path
+    config: Namespace
+    task: ReconstructionTask
+    dataset: FastMRIDataset
+
+
+def open_runs(paths: Sequence[str], data: str | None = None, split: str | None = None) -> list[Run]:
+    """Open runs of one task and give them distinct names; see :func:`open_run`.
+
+    Raises:
+        InputError: also where their tasks differ.
+    """
+    runs = [open_run(Path(path), data, split) for path in paths]
+    tasks = {run.config.task: run.name for run in runs}
+    if len(tasks) > 1:
+        listed = ", ".join(f"{name} is {task}" for task, name in tasks.items())
+        raise InputError(f"the runs are of different tasks ({listed}): evaluate each task on its own")
+    names = _distinct([run.name for run in runs])
+    return [run._replace(name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def open_run(path: Path, data: str | None = None, split: str | None = None) -> Run:
+    """Open a run folder (its best checkpoint) or one checkpoint of a run.
+
+    Args:
+        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+        data: another data folder than the run's own.
+        split: another split than the run's own.
+
+    Raises:
+        InputError: not a run folder, a broken checkpoint, one of another network, or data that cannot be read.
+    """
+    folder, checkpoint, config = find_checkpoint(path)
+    config.data = data or config.data
+    config.evaluation.split = split or config.evaluation.split
+    task = build_task(config)
+    load_weights(task, checkpoint)
+    dataset = open_dataset(config, config.evaluation.split)
+    check_image_sizes(dataset, task.network)
+    name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
+    return Run(name, folder, checkpoint, config, task.eval(), dataset)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Number the names that occur more than once, past names that are taken."""
+    given: list[str] = []
+    for name in names:
+        candidates = [name] if names.count(name) == 1 else [f"{name}-{i}" for i in range(1, len(names) + 1)]
+        taken = {*given, *names} if names.count(name) > 1 else set()
+        given.append(next((candidate for candidate in candidates if candidate not in taken), f"{name}-{len(given)}"))
+    return given

@@ -1,0 +1,161 @@
+"""An evaluation in parts: interrupted anywhere and resumed, on several devices, it ends with the very same table."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from pipelines.evaluate import main
+from pipelines.evaluation import PARTS, Evaluation
+from pipelines.runs import open_run
+
+FLAGS = ["--protocols", "plain", "shift", "noise", "margins", "--shifts", "3"]
+
+
+@pytest.fixture(scope="module")
+def reference(run, tmp_path_factory):
+    """The table of an evaluation that nobody interrupted."""
+    out = tmp_path_factory.mktemp("reference") / "out"
+    assert main([str(run), *FLAGS, "--out", str(out)]) == 0
+    assert not (out / PARTS).exists()
+    return (out / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("n_parts", [0, 1, 5, 11])
+def test_interrupted_and_resumed(n_parts, run, reference, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    store, stored = Evaluation._store, []
+
+    def stop(self, path, rows):
+        if len(stored) == n_parts:
+            raise KeyboardInterrupt
+        stored.append(path)
+        store(self, path, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "_store", stop)
+        assert main([str(run), *FLAGS, "--out", str(out)]) == 130
+    said = capsys.readouterr().err
+    assert f"{n_parts} of 12 parts are saved" in said
+    assert f"recon-evaluate --resume {out}" in said
+    assert not (out / "results.csv").exists()
+
+    again = []
+    monkeypatch.setattr(Evaluation, "_store", lambda self, path, rows: again.append(path) or store(self, path, rows))
+    assert main(["--resume", str(out)]) == 0
+    assert (out / "results.csv").read_bytes() == reference
+    assert len(again) == 12 - n_parts  # nothing is computed twice
+    assert not set(again) & set(stored)
+    assert {path.name for path in out.iterdir()} == {"evaluation.json", "report.html", "results.csv", "summary.json"}
+
+
+def test_killed_and_resumed(run, reference, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines.evaluate", str(run), *FLAGS, "--out", str(out)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the reference
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=one_thread)
+    while process.poll() is None and not list((out / PARTS).rglob("*.csv")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    n_stored = len(list((out / PARTS).rglob("*.csv")))
+    assert 0 < n_stored <= 12
+    assert main(["--resume", str(out)]) == 0
+    assert (out / "results.csv").read_bytes() == reference
+
+
+def test_two_devices_give_the_same_table(run, reference, tmp_path):
+    assert main([str(run), *FLAGS, "--devices", "cpu", "cpu", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "results.csv").read_bytes() == reference
+
+
+def test_a_complete_evaluation_has_nothing_left_to_do(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(run), "--protocols", "plain", "--out", str(out)]) == 0
+    before = (out / "results.csv").stat().st_mtime_ns
+    assert main(["--resume", str(out)]) == 0
+    assert "complete" in capsys.readouterr().out
+    assert (out / "results.csv").stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def halfway(run, tmp_path, monkeypatch):
+    """An interrupted evaluation of a run of its own."""
+    own = shutil.copytree(run, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main([str(own), *FLAGS, "--out", str(tmp_path / "out")]) == 130
+    return tmp_path / "out"
+
+
+def refused(capsys, *argv):
+    capsys.readouterr()
+    assert main([str(token) for token in argv]) == 2
+    sentences = capsys.readouterr().err.strip().splitlines()
+    assert len(sentences) == 1
+    return sentences[0]
+
+
+def test_resuming_with_something_else(halfway, run, capsys, tmp_path):
+    assert "leave out --shifts" in refused(capsys, "--resume", halfway, "--shifts", "7")
+    assert "leave out the runs" in refused(capsys, run, "--resume", halfway)
+    assert "not empty" in refused(capsys, run, *FLAGS, "--out", halfway)
+    assert "no folder of recon-evaluate" in refused(capsys, "--resume", run)
+    task = open_run(tmp_path / "run").task
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    torch.save({"state_dict": task.state_dict()}, checkpoint)
+    assert "changed since" in refused(capsys, "--resume", halfway)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert "truncated" in refused(capsys, "--resume", halfway)
+
+
+def test_flags_that_cannot_be(capsys, run, tmp_path):
+    out = ["--out", tmp_path / "out"]
+    assert "at least one RUN" in refused(capsys, *out)
+    assert "did you mean 'shift'" in refused(capsys, run, *out, "--protocols", "shfit")
+    assert "--noise-levels" in refused(capsys, run, *out, "--noise-levels", "-1")
+    assert "no device" in refused(capsys, run, *out, "--devices", "cuda:99")
+    assert "--shifts" in refused(capsys, run, *out, "--shifts", "-3")
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_different_tasks(capsys, run, tmp_path, monkeypatch):
+    from pipelines import runs
+
+    real = runs.open_run
+
+    def open_run(path, *rest):
+        found = real(path, *rest)
+        if path.name == "other":
+            found.config.task = "ct"
+        return found
+
+    monkeypatch.setattr(runs, "open_run", open_run)
+    shutil.copytree(run, tmp_path / "other")
+    sentence = refused(capsys, run, tmp_path / "other", "--out", tmp_path / "out")
+    assert "different tasks" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_file_holds_what_is_not_a_number(run, train, tmp_path):
+    """All protocols, on three runs: inf and nan are nowhere, and the report shows the summary's figures."""
+    out = tmp_path / "out"
+    runs = [run, train("--sampling=stride"), train("--sampling=lpf")]
+    assert main([*map(str, runs), "--shifts", "2", "--out", str(out)]) == 0
+    for name in ("results.csv", "summary.json"):
+        assert not re.search(r"\b(nan|inf|infinity)\b", (out / name).read_text(), re.IGNORECASE), name
+    summary = json.loads((out / "summary.json").read_text())["runs"]
+    page = (out / "report.html").read_text()
+    for name, part in summary.items():
+        assert name in page
+        assert f'data-value="{part["plain"]["psnr"]["mean"]!r}"' in page
+    assert "exact" in page

@@ -1,0 +1,356 @@
+"""The report of an evaluation: its figures are the summary's, and the page is whole, quiet and readable."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import data_prep
+from pipelines.evaluation_report import Example, RunFacts, evaluation_report
+from pipelines.protocols import Row
+from pipelines.report import Number, Report, render_report, write_report
+from pipelines.summary import summarise
+
+DATA = "bundled sample, test split, simulated from magnitude"
+TYPICAL = {"stride": 3e-4, "lpf3": 4e-5, "aps": 0.0}  # NMSE_eq
+CIRCULAR = ("noise-0.1", "noise-0.5", "flip-vertical", "flip-horizontal", "white-noise", "natural", "chest-ct")
+EVERYTHING = ("plain", "shift", "all-phases", "physical-shift", "realistic-shift", "margins", *CIRCULAR)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Made:
+    """The inputs of a report for runs of a known typical error, made from random numbers."""
+
+    def __init__(self, typical=TYPICAL, protocols=EVERYTHING, target=True, n_volumes=4, ties=False) -> None:
+        self.rows = []
+        for run, error in typical.items():
+            random = np.random.default_rng(0)  # the same volumes and shifts for each run
+            self.rows += [(run, row) for row in _rows(random, error, protocols, target, n_volumes, ties)]
+        self.summaries: dict[str, Any] = {}
+        kinds = {f"brain{n}": ("CORPD_FBK", "CORPDFS_FBK")[n % 2] for n in range(1, 1 + n_volumes)}
+        for run in typical:
+            self.summaries[run] = summarise([row for name, row in self.rows if name == run], kinds) | {"data": DATA}
+            if "physical-shift" in protocols:
+                self.summaries[run]["physical-shift"]["note"] = "Single-coil: there are no coil maps to stay behind."
+        self.runs = [_facts(run, error) for run, error in typical.items()]
+        self.examples = [_example(np.random.default_rng(0), typical, target)]
+
+    def report(self) -> Report:
+        settings = {"shifts": 16, "max_shift": 16, "seed": 0, "noise_levels": [0.1, 0.5]}
+        environment = {
+            "command": f"recon-evaluate {' '.join(run.name for run in self.runs)} --out evaluation",
+            "started": "2026-11-23T05:28:13+0000",
+            "git_commit": "74423f8c1284fb605ab27e247db057b996692b0a",
+            "device": "cpu",
+            "versions": {"torch": "2.14.1", "monai": "1.6.1"},
+        }
+        return evaluation_report(self.runs, self.summaries, self.rows, self.examples, settings, environment)
+
+    def page(self) -> str:
+        return render_report(self.report())
+
+
+def _rows(random, error, protocols, target, n_volumes, ties) -> Iterator[Row]:
+    names = [f"brain{n}" for n in range(1, n_volumes + 1)]
+    if target and "plain" in protocols:
+        for protocol in ("zero-filled", "plain", *(p for p in protocols if p == "shift" or p in CIRCULAR[:4])):
+            loss = {"noise-0.1": 0.4, "noise-0.5": 3.1, "flip-vertical": 0.2}.get(protocol, 0)
+            gain = 0.0 if protocol == "zero-filled" else 5.6 + 5 * error**0.5 - loss
+            yield from _quality_rows(random, protocol, names, gain)
+    for protocol in ("shift", *CIRCULAR, "realistic-shift"):
+        if protocol in protocols:
+            size = {"white-noise": 30, "noise-0.5": 6, "natural": 3}.get(protocol, 1)
+            this = 2e-3 if protocol == "realistic-shift" else error * size
+            for name in names:
+                shifts = [t for t in random.integers(-16, 17, (48, 2)).tolist() if any(t)]
+                where = "equivariance" if protocol == "shift" else protocol
+                yield from _shift_rows(random, where, name, shifts, this, target, ties and name == names[0])
+    if "all-phases" in protocols:
+        phases = [(y, x) for y in range(1, 17) for x in range(1, 17)]
+        yield from _shift_rows(random, "all-phases", names[0], phases, error, target, False)
+    for name in names:
+        yield from _motion_rows(random, name, error) if "physical-shift" in protocols else ()
+        yield from _margin_rows(random, name, ties) if "margins" in protocols and error < 1e-10 else ()
+
+
+def _motion_rows(random, name, error) -> Iterator[Row]:
+    for y, x in ((3, -4), (8, 1), (2.5, -1.25), (0.5, 7.75)):
+        for step, extra in (("_input", 1e-3), ("_network", 0), ("_acquisition", 4e-4), ("", 5e-4)):
+            value = (error * (step != "_input") + extra) * random.uniform(0.5, 1.5)
+            yield Row("physical-shift", name, 5, y, x, f"nmse_eq{step}", value, "ok" if value else "exact")
+
+
+def _margin_rows(random, name, ties) -> Iterator[Row]:
+    for level in range(1, 5):
+        value = 0.0 if ties and name == "brain1" and level == 1 else 10 ** random.uniform(-5, -2) * level
+        yield Row("margins", name, 5, "", "", f"margin_{level}", value, "ok" if value else "tie")
+
+
+def _quality_rows(random, protocol, names, gain) -> Iterator[Row]:
+    for i, name in enumerate(names):
+        psnr = 24.3 + 0.4 * i + gain + 0.04 * (1 + gain) * random.standard_normal()
+        for metric, value in {
+            "psnr": psnr,
+            "ssim": 1 - 9 * 10 ** (-psnr / 20),
+            "nmse": 10 ** (1.4 - psnr / 10),
+        }.items():
+            yield Row(protocol, name, "", "", "", metric, value, "ok")
+
+
+def _shift_rows(random, protocol, name, shifts, error, target, tie) -> Iterator[Row]:
+    for y, x in shifts:
+        exact = error == 0 or (y % 16 == 0 and x % 16 == 0 and protocol != "realistic-shift")
+        nmse = 1e-3 if tie else 0.0 if exact else error * 10 ** random.normal(0, 0.3)
+        status = "tie" if tie else "exact" if exact else "ok"
+        psnr = "" if status == "exact" else 12 - 10 * math.log10(nmse)
+        values = {"nmse_eq": nmse, "psnr_eq": psnr, "ssim_eq": 1 - 5 * nmse, "max_abs": 10 * nmse**0.5}
+        if target:
+            values["dpsnr"] = abs(3 * nmse**0.5 * random.standard_normal())
+        for metric, value in values.items():
+            yield Row(protocol, name, 5, y, x, metric, value, status)
+
+
+def _facts(run, error) -> RunFacts:
+    network = {"widths": [16, 32, 64], "sampling": run.rstrip("3"), "blur": 3 if "3" in run else 1}
+    config = {"task": "mri", "data": None, "seed": 0, "out": f"runs/{run}", "network": network}
+    slope = 0.5 + error**0.5
+    curves = [
+        {
+            "epoch": str(n),
+            "train_loss": str(0.08 / (n + 1) ** slope),
+            "val_psnr": str(31 + 8 * error**0.5 - 2 / (n + 1)),
+            "val_nmse_eq": str(error * (1 + 1 / (n + 1))),
+        }
+        for n in range(12)
+    ]
+    environment = {"command": f"recon-train --sampling {run}", "device": "cpu", "versions": {"torch": "2.14.1"}}
+    return RunFacts(run, config, curves, DATA, environment)
+
+
+def _example(random, typical, target) -> Example:
+    """A bundled slice, under-sampled, and a mixture of it and the truth for each run."""
+    with h5py.File(Path(data_prep.__file__).parent / "samples" / "mri_brain.h5") as file:
+        truth = file["brain2"][5].astype(np.float32)
+    kspace = np.fft.fft2(truth)
+    columns = np.abs(np.fft.fftfreq(256)) < 0.04
+    columns |= random.random(256) < 0.2
+    image = np.abs(np.fft.ifft2(kspace * columns)).astype(np.float32)
+    noise = {run: 0.01 * truth.max() * random.standard_normal(truth.shape) for run in typical}
+    outputs = {run: (truth + 0.3 * (image - truth) + noise[run]).astype(np.float32) for run in typical}
+    edges = np.roll(truth, 1, 1) - truth
+    changes = {run: (error**0.5 * edges).astype(np.float32) for run, error in typical.items()}
+    return Example("brain2", 5, image, truth if target else None, float(truth.max()), (7, -3), outputs, changes)
+
+
+class Page(HTMLParser):
+    """What stands on a page: texts, attributes of all elements, figures by key."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text, self.attributes, self.tags, self.figures = "", [], [], []
+        self._skip = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, *attribute) for attribute in attrs]
+        self._skip += tag == "style"
+        values = dict(attrs)
+        if "data-key" in values:
+            self.figures.append([values["data-key"], values["data-value"], ""])
+
+    def handle_endtag(self, tag) -> None:
+        self._skip -= tag == "style"
+
+    def handle_data(self, data) -> None:
+        if not self._skip:
+            self.text += data + " "
+        if self.figures and not self.figures[-1][2]:
+            self.figures[-1][2] = data
+
+
+def look_up(summaries, key: str) -> Any:
+    found = summaries
+    for part in key.split("/"):
+        found = found[int(part)] if isinstance(found, list) else found[part]
+    return found
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    return Made()
+
+
+@pytest.fixture(scope="module")
+def page(made: Made) -> Page:
+    return Page(made.page())
+
+
+def test_every_figure_is_the_summarys(made, page):
+    assert len(page.figures) > 300
+    for key, value, shown in page.figures:
+        assert float(value) == look_up(made.summaries, key), key
+        assert json.dumps(look_up(made.summaries, key)) == value
+        if shown != "exact" and not shown.startswith(">"):
+            assert float(shown) == pytest.approx(float(value), rel=0.06, abs=6e-5), key
+    keys = {key for key, *_ in page.figures}
+    for run in made.summaries:
+        assert {f"{run}/plain/psnr/mean", f"{run}/equivariance/n_exact", f"{run}/white-noise/nmse_eq_max"} <= keys
+
+
+def test_the_answer_comes_first_and_in_words(made):
+    answer = made.report().answer
+    assert answer[0].startswith("Best PSNR: stride with ")
+    assert "the 2 sd of" in answer[0]
+    assert "ahead in all of them" in answer[0]
+    assert any(
+        re.search(r"^stride is not shift equivariant: NMSE_eq up to .+ changes the PSNR by up to", s) for s in answer
+    )
+    n = sum(
+        part["n_cases"] for p, part in made.summaries["aps"].items() if "n_exact" in part and p != "realistic-shift"
+    )
+    assert f"aps is shift equivariant, exact: all {n} of {n} pairs are equal bit for bit." in answer
+
+
+def test_nothing_is_fetched_and_nothing_runs(page):
+    assert not {"script", "iframe", "object", "embed"} & set(page.tags)
+    assert page.tags.count("link") == 1
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on")
+        assert "://" not in (value or ""), (tag, name)
+        if name in ("href", "src", "xlink:href"):
+            assert value.startswith(("#", "data:")), (tag, value[:80])
+
+
+def test_ids_are_used_once_and_references_lead_somewhere(made, page):
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    text = made.page()
+    assert set(re.findall(r"(?:href=\"#|url\(#)([^\")]+)", text)) <= set(ids)
+    assert not re.search(r"fill: #000|stroke: #000|font-family: 'DejaVu", text)
+
+
+def test_images_have_a_text_and_runs_a_name(made, page):
+    assert page.tags.count("img") == sum(name == "alt" and bool(value) for _, name, value in page.attributes)
+    assert page.tags.count("svg") == sum(value == "img" for _, name, value in page.attributes if name == "role")
+    assert all(page.text.count(run) > 20 for run in TYPICAL)
+    assert "simulated from magnitude" in page.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"typical": {"aps": 0.0}},
+        {"typical": {"stride": 3e-4}, "n_volumes": 1},
+        {"typical": {"aps": 0.0, "aps3": 0.0}, "ties": True},
+        {"typical": {"aps": 0.0, "rounding": 1e-14}, "target": False},
+        {"protocols": ("plain",)},
+        {"protocols": ("shift",), "target": False, "n_volumes": 1},
+        {"protocols": ("white-noise",), "typical": {"aps": 0.0, "stride": 1e-3}},
+        {"protocols": (), "target": False},
+        {"typical": {f"run{n}": 1e-4 * n for n in range(9)}},
+    ],
+    ids=str,
+)
+def test_whatever_was_measured_makes_a_page(arguments):
+    made = Made(**arguments)
+    page = Page(made.page())
+    assert not re.search(r"\b(nan|inf|None|Undefined)\b", page.text)
+    for run in made.summaries:
+        assert run in page.text
+    for key, value, _ in page.figures:
+        assert float(value) == look_up(made.summaries, key)
+
+
+def test_exact_rounding_and_ties_are_told_apart():
+    answers = Made(typical={"aps": 0.0, "rounding": 1e-14}, target=False).report().answer
+    assert any(
+        "rounding is shift equivariant up to rounding: NMSE_eq is below 1e-10" in sentence for sentence in answers
+    )
+    answers = Made(typical={"aps": 0.0}, ties=True).report().answer
+    assert re.search(
+        r"all (\d+) of \1 pairs are equal bit for bit. \d+ more pairs are ties, counted apart.", answers[-1]
+    )
+
+
+def test_names_are_escaped():
+    name = '<script>alert(1)</script> $x_1$ & "b"'
+    made = Made(typical={name: 1e-4, "aps": 0.0})
+    page = Page(made.page())
+    assert "script" not in page.tags
+    assert name in page.text
+
+
+def test_the_same_findings_give_the_same_page(made, tmp_path):
+    write_report(tmp_path / "report.html", made.report())
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == Made().page()
+
+
+def test_a_figure_is_finite():
+    with pytest.raises(ValueError, match="aps/plain/psnr"):
+        Number("inf", math.inf, "aps/plain/psnr")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None or find_spec("playwright") is None:
+        pytest.skip("needs Chromium and playwright: apt-get install chromium; pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def test_in_a_browser(browser, made, page, size, tmp_path):
+    """Quiet, self-contained, no wider than the window, light and dark; screenshots stay in the test's folder."""
+    path = tmp_path / "report.html"
+    write_report(path, made.report())
+    backgrounds = set()
+    for scheme in ("light", "dark"):
+        viewport = {"width": size[0], "height": size[1]}
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True)
+        tab = context.new_page()
+        complaints, requests = [], []
+        tab.on("console", lambda message, found=complaints: found.append(message.text))
+        tab.on("pageerror", lambda error, found=complaints: found.append(str(error)))
+        tab.on("request", lambda request, found=requests: found.append(request.url))
+        tab.goto(path.as_uri())
+        tab.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+        for details in tab.locator("summary").all():
+            details.click()
+        assert complaints == []
+        assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+        assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+        shown = tab.eval_on_selector_all(
+            "data", "cells => cells.map(c => [c.dataset.key, c.dataset.value, c.innerText])"
+        )
+        assert shown == page.figures
+        assert tab.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        backgrounds.add(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+        context.close()
+    assert len(backgrounds) == 2
+
+
+def test_many_runs_of_long_names_stay_inside_the_window(browser, tmp_path):
+    names = [f"20261123-0528{n:02}-aps{n}-s0-best-{'long' * 12}" for n in range(7)]
+    write_report(tmp_path / "report.html", Made(typical={name: 1e-5 * i for i, name in enumerate(names)}).report())
+    for width in (390, 1280):
+        tab = browser.new_page(viewport={"width": width, "height": 844})
+        tab.goto((tmp_path / "report.html").as_uri())
+        tab.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        tab.close()
