@@ -36,9 +36,10 @@ class OutsideImage(NamedTuple):
 
 
 def outside_images(kind: str, size: Sequence[int], seed: int = 0) -> list[OutsideImage]:
-    """Return four images of one kind, to be normalised (`normalise`) and put before a network.
+    """Return the images of one kind, to be normalised (`normalise`) and put before a network: four, but one flat one.
 
     - white-noise: independent N(0, 1) in each pixel; the only kind with negative values and with a seed.
+    - flat: the value 1 everywhere, a tie for whatever network.
     - natural: photographs of scikit-image's wheel, grey, in [0, 1].
     - chest-ct: attenuation mu >= 0 in 1/m of four slices of the bundled test subject chest_c, evenly spaced;
       mu = HU (mu_water - mu_air) / 1000 + mu_water, with 20 and 0.02 / m, negative values cut off.
@@ -71,6 +72,10 @@ def _white_noise(size: tuple[int, int], seed: int) -> list[OutsideImage]:
     return found
 
 
+def _flat(size: tuple[int, int], seed: int) -> list[OutsideImage]:
+    return [OutsideImage("flat", torch.ones(size))]
+
+
 def _natural(size: tuple[int, int], seed: int) -> list[OutsideImage]:
     return [OutsideImage(name.partition(".")[0], _cover(_photograph(name), size)) for name in PHOTOGRAPHS]
 
@@ -89,6 +94,7 @@ def _brain_mri(size: tuple[int, int], seed: int) -> list[OutsideImage]:
 
 _MAKERS: dict[str, Callable[[tuple[int, int], int], list[OutsideImage]]] = {
     "white-noise": _white_noise,
+    "flat": _flat,
     "natural": _natural,
     "chest-ct": _chest_ct,
     "brain-mri": _brain_mri,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.evaluation_facts import Evaluation, protocol_name
-from pipelines.evaluation_tables import decimals, short, small
+from pipelines.evaluation_tables import decimals, error, short, small
 
 ROUNDING = 1e-10  # NMSE_eq below it is rounding of float32 sums; an error of the method is above 1e-7
 
 
 def answer(evaluation: Evaluation) -> list[str]:
     """The sentences."""
-    return [*_quality(evaluation), *(_equivariance(evaluation, series.name) for series in evaluation.series)]
+    equivariance = [_equivariance(evaluation, series.name) for series in evaluation.series]
+    return [*_quality(evaluation), *equivariance, *_motion(evaluation)]
 
 
 def _quality(evaluation: Evaluation) -> list[str]:
@@ -119,3 +120,13 @@ def _errors(evaluation: Evaluation, run: str, errors: dict[str, float], worst: s
     if errors[worst] > errors[usual]:
         text += f"; NMSE_eq up to {small(errors[worst])} elsewhere ({protocol_name(worst)})"
     return text
+
+
+def _motion(evaluation: Evaluation) -> list[str]:
+    """What a patient's motion leaves, as it happens: circular shifts by whole pixels are not all of it."""
+    said = []
+    for kind, name in (("whole", "whole pixels"), ("fractional", "fractions of a pixel")):
+        path = ("physical-shift", kind, "nmse_eq_mean")
+        means = [f"{run.name} {error(evaluation.get(run.name, *path))}" for run in evaluation.having(*path)]
+        said += [f"by {name}: {', '.join(means)}"] if means else []
+    return [f"Mean NMSE_eq when the object moves before the acquisition, {'; '.join(said)}."] if said else []

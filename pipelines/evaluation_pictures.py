@@ -17,7 +17,7 @@ def pictures(evaluation: Evaluation, examples: Sequence[Example]) -> Section:
     """A figure for each example."""
     if not examples:
         return Section("Pictures", "", [])
-    text = "Below each reconstruction: its error, and what a circular shift T of the input changes, f(T x) - T f(x)."
+    text = "Below each reconstruction: its error, and f(T x) - T f(x), what a circular shift T of the input changes."
     return Section("Pictures", text, [_figure(evaluation, i, example) for i, example in enumerate(examples)])
 
 

@@ -29,7 +29,7 @@ DEFINITIONS = [
     ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean "
      "(g - p)²). SSIM: mean over slices, 7 x 7 windows. g is the target, p the reconstruction."),
     ("± 2 sd", "Two sample standard deviations over volumes."),
-    ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift."),
+    ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift by whole pixels."),
     ("NMSE_eq", "|T f(x) - f(T x)|² / |T f(x)|², of a slice, on de-normalised images, with the unshifted image's "
      "normalisation. PSNR_eq and SSIM_eq: T f(x) is the reference."),
     ("dPSNR", "|PSNR(g, f(x)) - PSNR(T g, f(T x))| of a slice: what a shift changes. Per image, worst: the mean over "

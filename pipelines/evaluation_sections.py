@@ -48,8 +48,10 @@ def quality(evaluation: Evaluation) -> Section:
     if not runs:
         return Section("Quality", "No target, no quality: PSNR, SSIM and NMSE were not measured.", [])
     columns = _quality_columns("plain")
-    table = by_run(evaluation, runs, columns, "Mean ± 2 sd over volumes. Shaded: the best mean of the runs.")
-    blocks: list[Block] = [Table(table.columns, [*_baselines(evaluation), *table.rows], table.caption)]
+    shifted = [Column("PSNR, shifted inputs (dB)", ("shift", "psnr"), decimals(2), 1)]
+    table = by_run(evaluation, runs, columns + shifted, "Mean ± 2 sd over volumes. Shaded: the best mean of the runs.")
+    baselines = [[*row, *[""] * (len(table.columns) - len(row))] for row in _baselines(evaluation)]
+    blocks: list[Block] = [Table(table.columns, [*baselines, *table.rows], table.caption)]
     kinds = dict.fromkeys(kind for s in runs for kind in evaluation.get(s.name, "plain", "by_acquisition") or ())
     rows = [
         [kind, Cell.named(s), *(cell(evaluation, s.name, c) for c in _quality_columns("plain", "by_acquisition", kind))]
@@ -185,7 +187,7 @@ def outside_training(evaluation: Evaluation) -> Section:
         caption = "Shift equivariance: NMSE_eq, the worst of all images and shifts. Shaded: the best run."
         blocks += [by_protocol(evaluation, shown, column, caption), _by_input(evaluation, shown)]
     changed = [protocol for protocol in evaluation.protocols("psnr") if protocol != "zero-filled"]
-    if len(changed) > 1:
+    if set(changed) - {"plain", "shift"}:
         tables = [
             by_protocol(
                 evaluation,

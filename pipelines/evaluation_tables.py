@@ -42,7 +42,7 @@ def small(value: float) -> str:
 
 def short(value: float) -> str:
     """Two digits, with a power of ten only where the value is very small."""
-    return f"{value:.2g}" if 1e-3 <= abs(value) < 100 else small(value)
+    return f"{value:#.2g}".rstrip(".") if 1e-3 <= abs(value) < 100 else small(value)
 
 
 def error(value: float) -> str:

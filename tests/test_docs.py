@@ -10,16 +10,19 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import exactness
-from pipelines import evaluate, prepare, train
+from benchmarks import evaluation, exactness, metrics
+from pipelines import evaluate, predict, prepare, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
     "recon-train": train.main,
     "recon-evaluate": evaluate.main,
+    "recon-predict": predict.main,
     "recon-prepare": prepare.main,
     "python -m benchmarks.exactness": exactness.main,
+    "python -m benchmarks.evaluation": evaluation.main,
+    "python -m benchmarks.metrics": metrics.main,
 }
 # what makes a documented command small; it stands last, so that it wins
 SMALL = {
@@ -32,7 +35,10 @@ SMALL = {
         "--dataset.n_workers=0",
         "--threads=1",
     ],
+    "recon-evaluate": ["--shifts=1"],
     "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
+    "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
+    "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
 }
 
 
@@ -49,6 +55,7 @@ def commands() -> list[str]:
 def test_command(line, data, run, here, monkeypatch):
     name = next(name for name in COMMANDS if line.startswith(name))
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
+    names["/data/fastmri/knee/singlecoil_val"] = data / "singlecoil_val"
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]

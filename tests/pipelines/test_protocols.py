@@ -75,6 +75,13 @@ def test_circular_shifts_leave_aps_exact_and_not_the_plain_network(aps, stride, 
     assert all(np.isfinite(row.value) for row in ours + control if row.value != "")
 
 
+def test_a_flat_image_is_a_tie_for_every_network(aps, stride):
+    for run in (aps, stride):
+        rows = [row for row in measure(run.task, run.dataset, ["outside"], FEW) if row.protocol == "flat"]
+        assert {row.status for row in rows} == {"tie"}
+        assert len({(row.shift_y, row.shift_x) for row in rows}) == FEW.shifts
+
+
 def test_every_phase_is_tried(stride):
     rows = measure(stride.task, stride.dataset, ["all-phases"], FEW)
     n = stride.task.network.total_stride

@@ -223,6 +223,18 @@ def test_the_answer_comes_first_and_in_words(made):
     assert f"aps is shift equivariant, exact: all {n} of {n} pairs are equal bit for bit." in answer
 
 
+def test_motion_is_told_in_whole_pixels_and_fractions(made):
+    assert re.search(
+        r"before the acquisition, by whole pixels: stride .+; by fractions of a pixel: stride", made.report().answer[-1]
+    )
+
+
+def test_sections_stand_only_where_something_was_measured():
+    titles = [section.title for section in Made(protocols=("plain", "shift"), n_volumes=1).report().sections]
+    assert titles[:3] == ["Quality", "Pictures", "Shift equivariance"]
+    assert not {"Outside the training distribution", "When the patient moves", "Phase margins"} & set(titles)
+
+
 def test_nothing_is_fetched_and_nothing_runs(page):
     assert not {"script", "iframe", "object", "embed"} & set(page.tags)
     assert page.tags.count("link") == 1
@@ -280,7 +292,7 @@ def test_exact_rounding_and_ties_are_told_apart():
     )
     answers = Made(typical={"aps": 0.0}, ties=True).report().answer
     assert re.search(
-        r"all (\d+) of \1 pairs are equal bit for bit. \d+ more pairs are ties, counted apart.", answers[-1]
+        r"all (\d+) of \1 pairs are equal bit for bit. \d+ more pairs are ties, counted apart.", answers[-2]
     )
 
 
