@@ -3,11 +3,12 @@
 from data_prep.batches import ShapeBatchSampler
 from data_prep.cache import cache_folder, replace_file, write_hdf5
 from data_prep.crop import center_crop, fit_center
-from data_prep.dataset import FastMRIDataset, Sample, normalise
+from data_prep.dataset import FastMRIDataset
 from data_prep.headers import Header, parse_header, write_header
 from data_prep.index import find_volumes, index_folder, split_folder
 from data_prep.masks import MASK_TYPES, check_mask, make_mask
 from data_prep.outside import OUTSIDE, OutsideImage, outside_images
+from data_prep.sample import Sample, normalise
 from data_prep.samples import bundled_mri
 from data_prep.seeds import generator, stable_seed
 from data_prep.simulation import coil_maps, simulate_kspace, write_fastmri

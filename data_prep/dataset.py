@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -16,37 +15,13 @@ from data_prep.crop import center_crop, fit_center
 from data_prep.handles import Handles
 from data_prep.index import find_volumes
 from data_prep.masks import check_mask, make_mask
-from data_prep.seeds import generator, stable_seed
+from data_prep.sample import Sample, check_sizes, normalise, roll_together
+from data_prep.seeds import stable_seed
 from data_prep.volume import Volume, open_volume
 from recon.errors import InputError
 from recon.physics.mri import apply_mask, ifft2c, move_object, rss
 
-EPS = 1e-11  # fastMRI's: added to the standard deviation
 MAPS_TOLERANCE = 1e-3  # of the coil maps' sum of squares; complex64 has 1e-7
-
-
-class Sample(NamedTuple):
-    """One slice, as PyTorch's default collation can batch it.
-
-    A network's output y means the image y * std + mean, which is compared with `target`.
-
-    Attributes:
-        image: (1, rows, columns) float32: magnitude of the zero-filled image, (x - mean) / std; not clamped.
-        target: (1, rows, columns) float32 in the file's units, not normalised; (1, 0, 0) where there is none.
-        mean: 0-d float32: mean of the input slice x, in the file's units.
-        std: 0-d float32: standard deviation (n - 1) of the input slice x, plus 1e-11.
-        data_range: 0-d float32: R = target.max() of the whole volume; 0 where there is no target.
-        volume: 0-d int64: index into `FastMRIDataset.volumes`.
-        slice: 0-d int64: slice within the volume.
-    """
-
-    image: Tensor
-    target: Tensor
-    mean: Tensor
-    std: Tensor
-    data_range: Tensor
-    volume: Tensor
-    slice: Tensor
 
 
 class FastMRIDataset(Dataset[Sample]):
@@ -101,13 +76,9 @@ class FastMRIDataset(Dataset[Sample]):
         progress: bool = True,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
-        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-            raise InputError(f"image_size is {list(image_size)}: give two whole numbers, rows and columns.")
-        if max_shift < 0:
-            raise InputError(f"max_shift is {max_shift}: give 0 (no shifts) or a number of pixels.")
+        self.image_size = check_sizes(image_size, max_shift)
         self.volumes = find_volumes(Path(data), challenge, split, progress)
         self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
-        self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         self.shapes = [(*self._size(self.volumes[v]), self.volumes[v].has_target) for v, _ in self.slices]
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
@@ -128,9 +99,8 @@ class FastMRIDataset(Dataset[Sample]):
         volume = self.volumes[v]
         target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
         sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._kspace(volume, s)), target)
-        if self.training and self.max_shift:
-            image, target = self._shift(volume, epoch, s, sample.image, sample.target)
-            sample = sample._replace(image=image, target=target)
+        if self.training:
+            sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
         return sample
 
     def moved(self, index: int, shift: Sequence[float]) -> Sample:
@@ -247,29 +217,3 @@ class FastMRIDataset(Dataset[Sample]):
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
         target = torch.from_numpy(self._handles.read(volume.path, volume.recon_key, part).astype(np.float32))
         return fit_center(center_crop(target, volume.image_size), self._size(volume)).contiguous()
-
-    def _shift(self, volume: Volume, epoch: int, s: int, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll image and target by the same vector."""
-        random = generator("shift", self.seed, epoch, volume.path.name, s)
-        shift = random.integers(-self.max_shift, self.max_shift, size=2, endpoint=True).tolist()
-        return torch.roll(image, shift, (-2, -1)), torch.roll(target, shift, (-2, -1))
-
-
-def normalise(image: Tensor) -> tuple[Tensor, float, float]:
-    """Make an image a network's input: (x - mean(x)) / (std(x) + 1e-11), std with n - 1.
-
-    The statistics are NumPy's, in float64: PyTorch's sum depends on the number of threads in its last bit, and
-    that number differs between the main process and a loader's worker.
-
-    Args:
-        image: (rows, columns) float32, on the CPU, at least two pixels.
-
-    Returns:
-        The input (1, rows, columns) float32, not clamped; mean(x); std(x) + 1e-11. Both numbers are float32 values
-        in the image's units.
-
-    Source: fastMRI's U-Net transform, arXiv 1811.08839, section 5.
-    """
-    mean = np.float32(image.numpy().mean(dtype=np.float64))
-    std = np.float32(image.numpy().std(dtype=np.float64, ddof=1) + EPS)
-    return ((image - float(mean)) / float(std))[None], float(mean), float(std)

@@ -1,22 +1,14 @@
-"""An index of a folder of fastMRI files: each file validated once, remembered as JSON."""
+"""The fastMRI files of a split, of a folder, or a single one."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from data_prep.cache import cache_folder, reason, replace_file
+from data_prep.cache import reason
+from data_prep.remember import describe_files, index_file, sizes
 from data_prep.volume import N_DIMS, Volume, read_volume
 from recon.errors import InputError, check_choice
-
-VERSION = 1  # raise it when Volume or its validation changes: old indices are then built anew
 
 
 def split_folder(data: Path, challenge: str, split: str) -> Path:
@@ -98,68 +90,11 @@ def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Vo
     files = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
     if not files:
         raise InputError(f"{folder} holds no fastMRI files (*.h5): give the folder that does.")
-    store = index_file(folder, challenge)
-    known = _load(store)
-    entries: dict[str, dict[str, Any]] = {}
-    volumes = {path.name: volume for path in files if (volume := _reuse(path, known.get(path.name))) is not None}
-    entries.update({name: known[name] for name in volumes})
-    todo = [path for path in files if path.name not in volumes]
-    try:
-        for path in tqdm(todo, desc=f"index {folder.name}", unit="file", disable=None if progress and todo else True):
-            stamp = _stamp(path)
-            volumes[path.name] = read_volume(path, challenge)
-            entries[path.name] = {"stamp": stamp, "volume": _to_json(volumes[path.name])}
-    finally:  # what was read before a bad file or Ctrl-C need not be read again
-        if todo or entries.keys() != known.keys():
-            _save(store, folder, challenge, entries)
-    return [volumes[path.name] for path in files]
-
-
-def index_file(folder: Path, challenge: str) -> Path:
-    """Return the JSON file that keeps the index of a folder."""
-    key = hashlib.sha256(f"{Path(folder).resolve()}\n{challenge}".encode()).hexdigest()[:16]
-    return cache_folder() / "index" / f"{Path(folder).resolve().name}-{key}.json"
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({reason(error)}): restore or remove it.") from error
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _to_json(volume: Volume) -> dict[str, Any]:
-    values = asdict(volume)
-    del values["path"]  # the folder may be mounted elsewhere next time
-    return values
-
-
-def _reuse(path: Path, entry: dict[str, Any] | None) -> Volume | None:
-    """Return the remembered volume if the file is the one that was read, else None."""
-    try:
-        if entry is None or entry["stamp"] != _stamp(path):
-            return None
-        values = dict(entry["volume"])
-        sizes = {key: (int(values[key][0]), int(values[key][1])) for key in ("kspace_size", "image_size")}
-        return Volume(**{**values, **sizes, "path": path})
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
-def _load(store: Path) -> dict[str, Any]:
-    """Return the remembered entries by file name; none where there are none or they are damaged."""
-    try:
-        content = json.loads(store.read_text(encoding="utf-8"))
-        entries = content["files"] if content["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return entries if isinstance(entries, dict) else {}
-
-
-def _save(store: Path, folder: Path, challenge: str, entries: dict[str, dict[str, Any]]) -> None:
-    content = {"version": VERSION, "folder": str(folder.resolve()), "challenge": challenge, "files": entries}
-    with contextlib.suppress(OSError):
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(store) as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return describe_files(
+        index_file(folder, challenge),
+        {"folder": str(folder.resolve()), "challenge": challenge},
+        [(path,) for path in files],
+        lambda path: read_volume(path, challenge),
+        lambda values, path: Volume(**{**sizes(values, "kspace_size", "image_size"), "path": path}),
+        progress,
+    )

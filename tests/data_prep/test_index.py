@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep import index, index_folder, split_folder
-from data_prep.index import index_file
+from data_prep.remember import index_file
 from recon.errors import InputError
 from tests.data_prep.files import header, write_dataset, write_volume
 
