@@ -18,10 +18,9 @@ from pipelines.command import Interrupted, Parser, run_command
 from pipelines.config import settings_of
 from pipelines.devices import fastest_batch, find_devices
 from pipelines.evaluation import PARTS, Evaluation, check_same
-from pipelines.evaluation_report import RunFacts, evaluation_report
 from pipelines.examples import draw_examples
 from pipelines.protocols import PROTOCOLS, Settings
-from pipelines.report import write_report
+from pipelines.reports import RunFacts, evaluation_report, write_report
 from pipelines.run_folder import environment, make_folder, write_json
 from pipelines.runs import Run, open_runs
 from pipelines.summary import print_tables, summarise

@@ -7,6 +7,7 @@ import csv
 import io
 import queue
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,12 +99,13 @@ class Evaluation:
                     stop.set()  # one failed or was interrupted: the others leave what they are at
 
     def rows(self, run: int) -> Iterator[Row]:
-        """The rows of one run, in the order of the volumes and the protocols."""
+        """The rows of one run, in the order of the volumes and the protocols. Words are shared: rows are millions."""
         for part in self._parts(run):
             with part.open(newline="") as file:
-                for protocol, volume, number, y, x, metric, value, status in csv.reader(file):
-                    figure = float(value) if value else ""
-                    yield Row(protocol, volume, int(number) if number else "", y, x, metric, figure, status)
+                for fields in csv.reader(file):
+                    protocol, volume, number, y, x, metric, status = map(sys.intern, (*fields[:6], fields[7]))
+                    value = float(fields[6]) if fields[6] else ""
+                    yield Row(protocol, volume, int(number) if number else "", y, x, metric, value, status)
 
     def write_table(self, path: Path) -> None:
         """Put all parts together, whole or not at all."""

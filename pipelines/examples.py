@@ -10,8 +10,8 @@ from torch import Tensor
 
 from data_prep import Sample
 from pipelines.arithmetic import exact_arithmetic
-from pipelines.evaluation_report import Example
 from pipelines.protocols import Row, Settings
+from pipelines.reports import Example
 from pipelines.runs import Run
 from pipelines.task import denormalise
 from recon.layers import circular_shift

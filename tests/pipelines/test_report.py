@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import data_prep
-from pipelines.evaluation_report import Example, RunFacts, evaluation_report
 from pipelines.protocols import Row
-from pipelines.report import Number, Report, render_report, write_report
+from pipelines.reports.evaluation import Example, RunFacts, evaluation_report
+from pipelines.reports.page import Number, Report, render_report, write_report
 from pipelines.summary import summarise
 
 DATA = "bundled sample, test split, simulated from magnitude"

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from pipelines import figures
-from pipelines.evaluation_answer import answer
-from pipelines.evaluation_facts import Evaluation, Example, RunFacts
-from pipelines.evaluation_pictures import pictures
-from pipelines.evaluation_sections import motion, outside_training, phase_margins, quality, shift_equivariance
 from pipelines.protocols import Row
-from pipelines.report import Block, Details, Facts, Figure, Image, Panel, Report, Section, Series, Table, Words
+from pipelines.reports import figures
+from pipelines.reports.answer import answer
+from pipelines.reports.facts import Evaluation, Example, RunFacts
+from pipelines.reports.page import Block, Details, Facts, Figure, Image, Panel, Report, Section, Series, Table, Words
+from pipelines.reports.pictures import pictures
+from pipelines.reports.sections import motion, outside_training, phase_margins, quality, shift_equivariance
 
 __all__ = ["Example", "RunFacts", "evaluation_report"]
 

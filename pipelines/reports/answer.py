@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.evaluation_facts import Evaluation, protocol_name
-from pipelines.evaluation_tables import decimals, error, short, small
+from pipelines.reports.facts import Evaluation, protocol_name
+from pipelines.reports.tables import decimals, error, short, small
 
 ROUNDING = 1e-10  # NMSE_eq below it is rounding of float32 sums; an error of the method is above 1e-7
 

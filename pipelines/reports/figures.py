@@ -1,7 +1,7 @@
 """Plots as SVG that takes the page's colours, and images as PNG.
 
-Series are numbered as in :class:`pipelines.report.Series`; names stay outside the drawings. The same data give the
-same bytes. On every logarithmic axis zero has a place of its own, marked "exact".
+Series are numbered as in :class:`pipelines.reports.page.Series`; names stay outside the drawings. The same data give
+the same bytes. On every logarithmic axis zero has a place of its own, marked "exact".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipelines.report import COLOURS, mark
+from pipelines.reports.page import COLOURS, mark
 
 TEXT, QUIET, RULE = "#010203", "#010204", "#010205"  # stand for the page's own
 EXACT = "#56b4e9"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.evaluation_facts import Evaluation, all_exact, only_ties, protocol_name
-from pipelines.report import Cell, Number, Series, Table
+from pipelines.reports.facts import Evaluation, all_exact, only_ties, protocol_name
+from pipelines.reports.page import Cell, Number, Series, Table
 
 Form = Callable[[float], str]
 

@@ -6,9 +6,10 @@ import json
 import math
 from collections import defaultdict
 
-from pipelines import figures
-from pipelines.evaluation_facts import Evaluation, is_whole, protocol_name
-from pipelines.evaluation_tables import (
+from pipelines.reports import figures
+from pipelines.reports.facts import Evaluation, is_whole, protocol_name
+from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Series, Table, Words
+from pipelines.reports.tables import (
     QUALITY,
     Column,
     by_protocol,
@@ -21,7 +22,6 @@ from pipelines.evaluation_tables import (
     short,
     small,
 )
-from pipelines.report import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Series, Table, Words
 
 STEPS = {
     "nmse_eq_input": ("input", "The moved object, acquired again, against T x: before any network."),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.protocols import Row
-from pipelines.report import Series
+from pipelines.reports.page import Series
 
 NAMES = {
     "plain": "test images",

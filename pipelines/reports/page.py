@@ -120,7 +120,7 @@ class Image:
     """A picture in the page.
 
     Attributes:
-        content: SVG, as :mod:`pipelines.figures` draws it (inserted as it is), or the bytes of a PNG.
+        content: SVG, as :mod:`pipelines.reports.figures` draws it (inserted as it is), or the bytes of a PNG.
         alt: what can be seen, for those who cannot see it.
         label: a short text below.
     """

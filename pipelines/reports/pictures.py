@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pipelines import figures
-from pipelines.evaluation_facts import Evaluation, Example
-from pipelines.evaluation_tables import error
-from pipelines.report import Figure, Image, Panel, Section
+from pipelines.reports import figures
+from pipelines.reports.facts import Evaluation, Example
+from pipelines.reports.page import Figure, Image, Panel, Section
+from pipelines.reports.tables import error
 
 
 def pictures(evaluation: Evaluation, examples: Sequence[Example]) -> Section:
