@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, floor
 from pathlib import Path
 
 import h5py
@@ -60,6 +61,10 @@ class FastMRIDataset(Dataset[Sample]):
     Raises:
         InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
     """
+
+    baseline = "zero-filled"  # what the input is, as an image
+    own_kind = "brain-mri"  # of `outside_images`, what is not outside for such data
+    per_image = False  # quality is a volume's, not an image's
 
     def __init__(
         self,
@@ -126,6 +131,22 @@ class FastMRIDataset(Dataset[Sample]):
         volume = self.volumes[v]
         kspace = move_object(self._kspace(volume, s), shift, self._maps(volume))
         return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
+
+    def in_view(self, index: int, shift: Sequence[float]) -> tuple[slice, slice]:
+        """Return the rows and columns of a sample whose content is in view before and after a move.
+
+        All of an axis that is neither cropped nor padded: what leaves it on one side comes in on the other.
+
+        Args:
+            index: the sample.
+            shift: (rows, columns) that the object moves by, see `moved`.
+        """
+        field = self.volumes[self.slices[index][0]].kspace_size
+        parts = [
+            slice(None) if side == n else slice(max(0, ceil(t)), side + min(0, floor(t)))
+            for side, n, t in zip(self.shapes[index][:2], field, shift, strict=True)
+        ]
+        return parts[0], parts[1]
 
     def coils_move(self, volume: int) -> bool:
         """Whether `moved` moves the coils' sensitivities along with the object, since it does not know them.

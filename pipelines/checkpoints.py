@@ -53,6 +53,7 @@ def build_task(config: Namespace) -> ReconstructionTask:
         clamp=config.clamp,
         seed=config.seed,
         max_shift=config.evaluation.max_shift,
+        per_image=config.task == "ct",
     )
 
 

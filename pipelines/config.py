@@ -19,12 +19,14 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 import configs
-from data_prep import FastMRIDataset
+from data_prep import FastMRIDataset, LoDoPaBDataset
 from pipelines.task import ReconstructionLoss
 from recon.errors import InputError, check_choice
 from recon.networks import UNet
 
-TASKS = ("mri",)
+DATASETS: dict[str, type[FastMRIDataset | LoDoPaBDataset]] = {"mri": FastMRIDataset, "ct": LoDoPaBDataset}
+TASKS = tuple(DATASETS)
+LAYOUTS = {"mri": "singlecoil_train", "ct": "ground_truth_train_000.hdf5, observation_train_000.hdf5"}
 ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 LEAST = {
@@ -75,13 +77,13 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
     add = parser.add_argument
     add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
     add("--task", type=str, default=task, help=f"what to train: {', '.join(TASKS)}")
-    add("--data", type=str | None, default=None, help="folder with singlecoil_train, ... (none: the bundled sample)")
+    add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... (none: the bundled sample)")
     add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
     add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
     add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
     add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
     add("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
-    parser.add_class_arguments(FastMRIDataset, "dataset", skip={"data", "split", "training", "seed", "progress"})
+    parser.add_class_arguments(DATASETS[task], "dataset", skip={"data", "split", "training", "seed", "progress"})
     add("--dataset.batch_size", type=int, default=1, help="slices in a batch, on each device")
     add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
     parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels"})

@@ -12,25 +12,41 @@ import torch
 from jsonargparse import Namespace
 from torch.utils.data import DataLoader
 
-from data_prep import FastMRIDataset, Sample, ShapeBatchSampler, bundled_mri
+from data_prep import FastMRIDataset, LoDoPaBDataset, Sample, ShapeBatchSampler, bundled_ct, bundled_mri
 from recon.errors import InputError
 from recon.networks import UNet
 
 SMALLEST_SIDE = 7
+ReconstructionDataset = FastMRIDataset | LoDoPaBDataset
 
 
-def open_dataset(config: Namespace, split: str, training: bool = False) -> FastMRIDataset:
+def open_dataset(config: Namespace, split: str, training: bool = False) -> ReconstructionDataset:
     """The data set of one split: the configured folder's, or the bundled sample's.
 
     Raises:
         InputError: no such folder or split, or broken files.
     """
     settings = {key: value for key, value in config.dataset.items() if key not in ("batch_size", "n_workers")}
+    if config.task == "ct":
+        folder = bundled_ct() if config.data is None else Path(config.data)
+        return LoDoPaBDataset(folder, split, training=training, seed=config.seed, **settings)
     folder = bundled_mri(challenge=config.dataset.challenge) if config.data is None else Path(config.data)
     return FastMRIDataset(folder, split, training=training, seed=config.seed, **settings)
 
 
-def check_image_sizes(dataset: FastMRIDataset, network: UNet) -> None:
+def describe_data(config: Namespace) -> str:
+    """On what the figures were measured, in words."""
+    dataset = config.dataset
+    if config.task == "ct":
+        source = "bundled chest sample, simulated from HU images" if config.data is None else str(config.data)
+        how = f"FBP with {dataset.window} filter at {dataset.frequency_scaling:g}"
+    else:
+        source = "bundled brain sample, simulated from magnitude" if config.data is None else str(config.data)
+        how = f"{dataset.mask_type} mask, acceleration {', '.join(str(a) for a in dataset.accelerations)}"
+    return f"{source}; {config.evaluation.split} split, {how}"
+
+
+def check_image_sizes(dataset: ReconstructionDataset, network: UNet) -> None:
     """Refuse volumes whose images the network cannot take, before anything runs.
 
     Raises:
@@ -71,7 +87,12 @@ class Loaders(pl.LightningDataModule):
     """
 
     def __init__(
-        self, train: FastMRIDataset, val: FastMRIDataset, batch_size: int, n_workers: int = 0, seed: int = 0
+        self,
+        train: ReconstructionDataset,
+        val: ReconstructionDataset,
+        batch_size: int,
+        n_workers: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.train, self.val = train, val
@@ -105,7 +126,7 @@ class Loaders(pl.LightningDataModule):
         moved = super().transfer_batch_to_device(tuple(batch[:5]), device, dataloader_idx)
         return Sample._make((*moved, batch.volume, batch.slice))
 
-    def _loader(self, dataset: FastMRIDataset, shuffle: bool) -> DataLoader[Sample]:
+    def _loader(self, dataset: ReconstructionDataset, shuffle: bool) -> DataLoader[Sample]:
         rank, n_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = ShapeBatchSampler(dataset.shapes, self.batch_size, shuffle, self.seed, rank, n_ranks)
         n_workers = min(self.n_workers, os.cpu_count() or 1)  # more would only wait for each other

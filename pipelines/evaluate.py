@@ -16,6 +16,7 @@ import torch
 
 from pipelines.command import Interrupted, Parser, run_command
 from pipelines.config import settings_of
+from pipelines.data import describe_data
 from pipelines.devices import fastest_batch, find_devices
 from pipelines.evaluation import PARTS, Evaluation, check_same
 from pipelines.examples import draw_examples
@@ -24,7 +25,6 @@ from pipelines.reports import RunFacts, evaluation_report, write_report
 from pipelines.run_folder import environment, make_folder, write_json
 from pipelines.runs import Run, open_runs
 from pipelines.summary import print_tables, summarise
-from pipelines.train import describe_data
 from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\

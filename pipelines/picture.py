@@ -11,8 +11,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep import FastMRIDataset, Sample, replace_file, stable_seed
+from data_prep import Sample, replace_file, stable_seed
 from pipelines.arithmetic import exact_arithmetic
+from pipelines.data import ReconstructionDataset
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
@@ -20,7 +21,7 @@ from recon.metrics import draw_shifts, equivariance, psnr
 
 @torch.inference_mode()
 def save_picture(
-    path: Path, task: ReconstructionTask, dataset: FastMRIDataset, note: str, seed: int = 0, max_shift: int = 16
+    path: Path, task: ReconstructionTask, dataset: ReconstructionDataset, note: str, seed: int = 0, max_shift: int = 16
 ) -> None:
     """Draw a middle slice: input, reconstruction, target, error; and shifting before against shifting after.
 
@@ -43,7 +44,7 @@ def save_picture(
     expected = circular_shift(reconstruction[:, None], shift)[:, 0]
     target = batch.target[:, 0] if batch.target.numel() else None
     eq = equivariance(moved, expected, None if target is None else batch.data_range)
-    zero_filled = denormalise(batch.image, batch)[:, 0]
+    before = denormalise(batch.image, batch)[:, 0]
 
     def decibel(image: torch.Tensor) -> str:
         return "" if target is None else f"{float(psnr(image, target, batch.data_range, per_slice=True)):.2f} dB"
@@ -59,7 +60,7 @@ def save_picture(
     top = float(batch.data_range if target is not None else expected.amax())
     error = expected * 0 if target is None else reconstruction - target
     panels: list[tuple[str, np.ndarray | None, dict[str, Any]]] = [
-        (f"input (zero-filled)\n{decibel(zero_filled)}", pixels(zero_filled), {"vmin": 0, "vmax": top}),
+        (f"input ({dataset.baseline})\n{decibel(before)}", pixels(before), {"vmin": 0, "vmax": top}),
         (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),
         ("target\nfully sampled", shown(target), {"vmin": 0, "vmax": top}),
         ("error\nreconstruction - target", shown(error), _diverging(error)),

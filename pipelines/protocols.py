@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite
-from typing import Any, NamedTuple
+from math import ceil, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
 
-from data_prep import FastMRIDataset, Sample, generator, stable_seed
+from data_prep import Sample, generator, stable_seed
 from pipelines.arithmetic import exact_arithmetic
+from pipelines.data import ReconstructionDataset
+from pipelines.qualities import ImageQuality, Row, VolumeQuality, quality_of
 from pipelines.subjects import Passed, Subject, reconstruct, subjects_of
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
-from recon.metrics import NMSE, PSNR, SSIM, draw_shifts, equivariance, psnr
+from recon.metrics import draw_shifts, equivariance, psnr
 from recon.physics.mri import fft2c, ifft2c, move_object
 
 SMALLEST_INTERIOR = 7  # SSIM's window
@@ -48,37 +49,25 @@ class Settings:
     noise_levels: tuple[float, ...] = (0.1, 0.5)
 
 
-class Row(NamedTuple):
-    """One figure of one case; a row of results.csv, without its run."""
-
-    protocol: str
-    volume: str
-    slice: int | str
-    shift_y: float | str
-    shift_x: float | str
-    metric: str
-    value: float | str
-    status: str  # ok, exact (outputs equal bit for bit; PSNR_eq is infinite and left out), or tie
-
-
+Quality = VolumeQuality | ImageQuality
 Protocol = Callable[[Subject, Settings], Iterator[Row]]
 
 
 def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Quality of the volume, zero-filled and reconstructed."""
+    """Quality of the volume or its images: the baseline (zero-filled, or FBP) and the reconstruction."""
     if not subject.has_target:
         return
-    before, after = _Quality(subject), _Quality(subject)
+    before, after = quality_of(subject), quality_of(subject)
     for sample, output, *_ in subject.passed:
         before.update(denormalise(sample.image, sample), sample)
         after.update(denormalise(output, sample), sample)
-    yield from before.rows("zero-filled")
+    yield from before.rows(subject.dataset.baseline)
     yield from after.rows("plain")
 
 
 def shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     """Equivariance and dPSNR over drawn shifts of each slice; quality of the volume over all its shifted inputs."""
-    quality = _Quality(subject)
+    quality = quality_of(subject)
     for name, passed in zip(subject.names, subject.passed, strict=True):
         shifts = _drawn(name, passed.sample, settings)
         yield from _compare("equivariance", subject.task, name, passed, shifts, settings, quality)
@@ -133,7 +122,8 @@ def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     with its own constants, as it happens. ``nmse_eq_input`` compares x' with T x, before any network. All over the
     pixels that are in view before and after; T by a fraction of a pixel is the Fourier shift.
     """
-    for name, index, passed in zip(subject.names, subject.indices, subject.passed, strict=True):
+    for name, index in zip(subject.names, subject.indices, strict=True):
+        passed = reconstruct(subject.task, _moved_sample(subject, index, (0, 0)), name)
         for t in _whole_and_fractional(name, passed.sample, settings):
             yield from _moved(subject, name, index, passed, t)
 
@@ -184,7 +174,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @torch.inference_mode()
 def measure(
-    task: ReconstructionTask, dataset: FastMRIDataset, protocols: Sequence[str], settings: Settings
+    task: ReconstructionTask, dataset: ReconstructionDataset, protocols: Sequence[str], settings: Settings
 ) -> list[Row]:
     """The rows of some protocols on a whole data set.
 
@@ -202,36 +192,11 @@ def measure(
     return rows
 
 
-class _Quality:
-    """PSNR, SSIM and NMSE of one volume, collected image by image."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.name, self.measured = subject.name, subject.has_target
-        kinds = {"psnr": PSNR, "ssim": SSIM, "nmse": NMSE}
-        self.metrics = MetricCollection({name: kind(sync_on_compute=False) for name, kind in kinds.items()})
-        self.metrics.to(subject.task.device)
-        self.n_images = 0
-
-    def update(self, image: Tensor, sample: Sample, target: Tensor | None = None) -> None:
-        """Count images ``(batch, 1, rows, columns)`` in the file's units; the sample's target, or another one."""
-        if self.measured:
-            n = len(image)
-            number = torch.arange(self.n_images, self.n_images + n, device=image.device)
-            self.n_images += n
-            target = sample.target if target is None else target
-            ranges = sample.data_range.expand(n)
-            self.metrics.update(image[:, 0], target[:, 0], ranges, torch.zeros_like(number), number)
-
-    def rows(self, protocol: str) -> Iterator[Row]:
-        for metric, value in self.metrics.compute().items() if self.n_images else ():
-            yield Row(protocol, self.name, "", "", "", metric, float(value), "ok")
-
-
 def _changed(
     protocol: str, subject: Subject, settings: Settings, change: Callable[[Sample, str], Sample]
 ) -> Iterator[Row]:
     """Quality and equivariance of a volume whose inputs are changed first."""
-    quality = _Quality(subject)
+    quality = quality_of(subject)
     for name, sample in zip(subject.names, subject.samples, strict=True):
         passed = reconstruct(subject.task, change(sample, name), name)
         quality.update(denormalise(passed.output, passed.sample), passed.sample)
@@ -251,7 +216,7 @@ def _compare(
     passed: Passed,
     shifts: Tensor,
     settings: Settings,
-    quality: _Quality | None = None,
+    quality: Quality | None = None,
 ) -> Iterator[Row]:
     """The rows of some circular shifts of one slice."""
     sample, output, _, tie = passed
@@ -319,14 +284,18 @@ def _moved(subject: Subject, name: str, index: int, passed: Passed, t: tuple[flo
     """The rows of one slice that moved by t pixels before it was acquired."""
     sample, output, *_ = passed
     dataset, task = subject.dataset, subject.task
-    again = Sample(*(part[None].to(task.device) for part in dataset.moved(index, t)))
+    again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
     held = (acquired - _as_image(sample.mean)) / _as_image(sample.std)
     inputs = torch.cat([_translate(sample.image, t), held, again.image])
     network, acquisition, whole = (
         denormalise(y[None], s) for y, s in zip(task(inputs), (sample, sample, again), strict=True)
     )
-    view = _in_view(dataset, index, t)
+    rows, columns = dataset.in_view(index, t)
+
+    def view(image: Tensor) -> Tensor:
+        return image[..., rows, columns]
+
     expected = view(denormalise(_translate(output, t), sample))
     steps = {
         "nmse_eq_input": (view(acquired), view(denormalise(_translate(sample.image, t), sample))),
@@ -340,6 +309,10 @@ def _moved(subject: Subject, name: str, index: int, passed: Passed, t: tuple[flo
         yield Row("physical-shift", name, int(sample.slice), *t, metric, _finite(error), status)
 
 
+def _moved_sample(subject: Subject, index: int, t: tuple[float, float]) -> Sample:
+    return Sample(*(part[None].to(subject.task.device) for part in subject.dataset.moved(index, t)))
+
+
 def _translate(image: Tensor, t: tuple[float, float]) -> Tensor:
     """Circular shift of a batch of one; by the Fourier transform for fractions of a pixel."""
     if all(float(part).is_integer() for part in t):
@@ -349,17 +322,6 @@ def _translate(image: Tensor, t: tuple[float, float]) -> Tensor:
 
 def _as_image(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
-
-
-def _in_view(dataset: FastMRIDataset, index: int, t: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-    """Cuts out the pixels whose content is in view before and after; all of an axis that is not cropped or padded."""
-    field = dataset.volumes[dataset.slices[index][0]].kspace_size
-    sides = dataset.shapes[index][:2]
-    parts = [
-        slice(None) if side == n else slice(max(0, ceil(shift)), side + min(0, floor(shift)))
-        for side, n, shift in zip(sides, field, t, strict=True)
-    ]
-    return lambda image: image[..., parts[0], parts[1]]
 
 
 def _cut(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

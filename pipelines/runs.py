@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from jsonargparse import Namespace
 
-from data_prep import FastMRIDataset
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
-from pipelines.data import check_image_sizes, open_dataset
+from pipelines.data import ReconstructionDataset, check_image_sizes, open_dataset
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
 
@@ -23,7 +22,7 @@ class Run(NamedTuple):
     checkpoint: Path
     config: Namespace
     task: ReconstructionTask
-    dataset: FastMRIDataset
+    dataset: ReconstructionDataset
 
 
 def open_runs(paths: Sequence[str], data: str | None = None, split: str | None = None) -> list[Run]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data_prep import OUTSIDE, FastMRIDataset, OutsideImage, Sample, normalise, outside_images
+from data_prep import OUTSIDE, OutsideImage, Sample, normalise, outside_images
+from pipelines.data import ReconstructionDataset
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
@@ -67,7 +68,7 @@ class Subject:
     """
 
     task: ReconstructionTask
-    dataset: FastMRIDataset
+    dataset: ReconstructionDataset
     name: str
     volume: int | None
     seed: int = 0
@@ -115,7 +116,7 @@ class Subject:
         return found
 
 
-def subjects_of(dataset: FastMRIDataset, protocols: Sequence[str]) -> list[tuple[str, int | None, list[str]]]:
+def subjects_of(dataset: ReconstructionDataset, protocols: Sequence[str]) -> list[tuple[str, int | None, list[str]]]:
     """What there is to measure: (name, number of the volume or None, protocols), volumes first.
 
     Args:
@@ -127,5 +128,5 @@ def subjects_of(dataset: FastMRIDataset, protocols: Sequence[str]) -> list[tuple
     if inside:
         found += [(volume.name, number, inside) for number, volume in enumerate(dataset.volumes)]
     if "outside" in protocols:
-        found += [(kind, None, ["outside"]) for kind in OUTSIDE if kind != "brain-mri"]
+        found += [(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
     return found

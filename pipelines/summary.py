@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.protocols import Row
+from pipelines.qualities import BASELINES, Row
 
-QUALITY = ("psnr", "ssim", "nmse")
+QUALITY = ("psnr", "ssim", "nmse", "psnr_fr", "ssim_fr", "hu_lung", "hu_soft")
 SHIFT_ERRORS = {
     "nmse_eq": ("mean", "max"), "psnr_eq": ("mean", "min"), "ssim_eq": ("mean", "min"),
     "max_abs": ("max",), "dpsnr": ("mean", "max"),
@@ -26,7 +26,7 @@ NEAREST = 5  # inputs named as nearest to a tie
 def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
 
-    Quality: mean and two standard deviations over volumes. Identical outputs ("exact") enter no mean of PSNR_eq;
+    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no mean of PSNR_eq;
     ties enter no figure but their count.
 
     Args:
@@ -131,7 +131,7 @@ def _margins(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
-    """Print the quality of the runs under their zero-filled baselines, and their equivariance by protocol.
+    """Print the quality of the runs under their baselines, and their equivariance by protocol.
 
     Args:
         summaries: by run name, what :func:`summarise` gives.
@@ -139,15 +139,15 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
     """
     console = Console(width=None if sys.stdout.isatty() else 104)
     console.print(f"\n[bold]{escape(note)}[/bold]", highlight=False)
-    quality = _table("Quality", "PSNR (dB)", "SSIM", "NMSE", "volumes")
+    quality = _table("Quality", "PSNR (dB)", "SSIM", "NMSE", "cases")
     baselines: list[Any] = []
     for run, summary in summaries.items():
-        baseline = summary.get("zero-filled")
-        if baseline and baseline not in baselines:
-            baselines.append(baseline)
-            quality.add_row("zero-filled", *_quality_cells(baseline))
+        for key, name in BASELINES.items():
+            if key in summary and summary[key] not in baselines:
+                baselines.append(summary[key])
+                quality.add_row(name, *_quality_cells(summary[key]))
         quality.add_row(run, *_quality_cells(summary.get("plain", {})))
-    console.print(quality, "Mean ± 2 sd over volumes.", highlight=False)
+    console.print(quality, "Mean ± 2 sd over the cases: volumes (MRI) or images (CT).", highlight=False)
     protocols = dict.fromkeys(p for summary in summaries.values() for p, part in summary.items() if "n_exact" in part)
     if not protocols:
         return

@@ -69,6 +69,7 @@ class ReconstructionTask(pl.LightningModule):
         clamp: input and output are clamped to +-clamp, in normalised units (FIELD: 6).
         seed: of what is random inside a step (dropout) and of the validation's shifts.
         max_shift: range of the validation's circular shifts, in pixels.
+        per_image: the validation's quality is that of each image (CT), not of each volume (MRI).
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class ReconstructionTask(pl.LightningModule):
         clamp: float = 6.0,
         seed: int = 0,
         max_shift: int = 16,
+        per_image: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss or ReconstructionLoss()
         self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
-        self.clamp, self.seed, self.max_shift = clamp, seed, max_shift
+        self.clamp, self.seed, self.max_shift, self.per_image = clamp, seed, max_shift, per_image
         self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
         self.shift_error = Equivariance()
         self._unchecked: list[tuple[Tensor, str]] = []
@@ -142,9 +144,11 @@ class ReconstructionTask(pl.LightningModule):
             shifted = denormalise(self(circular_shift(batch.image, shifts)), batch)[:, 0]
         reconstruction = denormalise(output, batch)[:, 0]
         where = batch.volume.to(self.device), batch.slice.to(self.device)
-        self.quality.update(reconstruction, batch.target[:, 0], batch.data_range, *where)
+        case = where[0] * MANY_SLICES + where[1]
+        group = case if self.per_image else where[0]
+        self.quality.update(reconstruction, batch.target[:, 0], batch.data_range, group, where[1])
         expected = circular_shift(reconstruction[:, None], shifts)[:, 0]
-        self.shift_error.update(shifted, expected, batch.data_range, case=where[0] * MANY_SLICES + where[1])
+        self.shift_error.update(shifted, expected, batch.data_range, case=case)
 
     def _validation_shifts(self, batch: Sample) -> Tensor:
         keys = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)

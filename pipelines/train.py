@@ -13,11 +13,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from data_prep import FastMRIDataset
 from pipelines.checkpoints import build_task, load_weights
 from pipelines.command import Interrupted, run_command
 from pipelines.config import load, parse, settings_of
-from pipelines.data import Loaders, check_image_sizes, open_dataset
+from pipelines.data import Loaders, ReconstructionDataset, check_image_sizes, describe_data, open_dataset
 from pipelines.picture import save_picture
 from pipelines.protocols import Settings, measure
 from pipelines.recorder import RunRecorder
@@ -48,7 +47,8 @@ def _train(argv: list[str]) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.data is None and first:
-        print(_SAMPLE_NOTICE, flush=True)
+        what, real = _SAMPLES[config.task]
+        print(_SAMPLE_NOTICE.format(what=what, real=real), flush=True)
     pl.seed_everything(config.seed, verbose=False)
     task = build_task(config)
     train = open_dataset(config, "train", training=True)
@@ -104,7 +104,7 @@ def _is_resume(argv: list[str], i: int) -> bool:
     return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
 
 
-def _check_data(task: ReconstructionTask, *datasets: FastMRIDataset) -> None:
+def _check_data(task: ReconstructionTask, *datasets: ReconstructionDataset) -> None:
     for dataset in datasets:
         check_image_sizes(dataset, task.network)
     for dataset in datasets[:2]:
@@ -156,7 +156,7 @@ def _last_checkpoint(folder: Path, task: ReconstructionTask) -> tuple[Path | Non
     return (path, load_weights(task, path)["global_step"]) if path.exists() else (None, 0)
 
 
-def finish(config: Namespace, task: ReconstructionTask, test: FastMRIDataset, folder: Path) -> None:
+def finish(config: Namespace, task: ReconstructionTask, test: ReconstructionDataset, folder: Path) -> None:
     """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal."""
     load_weights(task, folder / "checkpoints" / "best.ckpt")
     task.eval()
@@ -172,20 +172,16 @@ def finish(config: Namespace, task: ReconstructionTask, test: FastMRIDataset, fo
     print(f"Curves:  tensorboard --logdir {folder}")
 
 
-def describe_data(config: Namespace) -> str:
-    """On what the figures were measured, in words."""
-    source = "bundled brain sample, simulated from magnitude" if config.data is None else str(config.data)
-    dataset = config.dataset
-    factors = ", ".join(str(a) for a in dataset.accelerations)
-    return f"{source}; {config.evaluation.split} split, {dataset.mask_type} mask, acceleration {factors}"
-
-
 _SAMPLE_NOTICE = """\
 ================================================================================
-No --data given: using the BUNDLED SAMPLE (63 real brain slices, k-space simulated
-from magnitude) with a preset for two CPU cores. It shows that everything works;
-it says nothing about clinical quality. Train on fastMRI with --data DIR.
+No --data given: using the BUNDLED SAMPLE ({what})
+with a preset for two CPU cores. It shows that everything works; it says nothing
+about clinical quality. Train on {real} with --data DIR.
 ================================================================================"""
+_SAMPLES = {
+    "mri": ("63 real brain slices, k-space simulated from magnitude", "fastMRI"),
+    "ct": ("62 real chest CT slices, sinograms simulated from HU images", "LoDoPaB-CT"),
+}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.qualities import BASELINES
 from pipelines.reports.facts import Evaluation, protocol_name
 from pipelines.reports.tables import decimals, error, short, small
 
@@ -39,11 +40,12 @@ def _said(metric: str, value: float) -> str:
 
 
 def _against_input(evaluation: Evaluation, run: str, metric: str) -> str:
-    before = evaluation.get(run, "zero-filled", metric, "mean")
-    if before is None:
-        return ""
-    gain = _mean(evaluation, run, metric) - before
-    return f"{_said(metric, abs(gain))} {'above' if gain >= 0 else 'below'} the zero-filled input"
+    for baseline in evaluation.baselines():
+        before = evaluation.get(run, baseline, metric, "mean")
+        if before is not None:
+            gain = _mean(evaluation, run, metric) - before
+            return f"{_said(metric, abs(gain))} {'above' if gain >= 0 else 'below'} {BASELINES[baseline]}"
+    return ""
 
 
 def _alone(evaluation: Evaluation, run: str, metric: str) -> str:
@@ -65,22 +67,25 @@ def _best(evaluation: Evaluation, runs: Sequence[str], metric: str) -> str:
     )
     part = evaluation.get(first, "plain", metric)
     if part["n"] < 2:
-        return f"{text} With one volume nothing tells whether this lead is more than chance."
+        return (
+            f"{text} With one {evaluation.cases_of_quality[:-1]} nothing tells whether this lead is more than chance."
+        )
     verdict = "more than" if lead > part["two_sd"] else "within"
     return (
         f"{text} The lead over {second} is {verdict} the 2 sd of {_said(metric, part['two_sd'])} "
-        f"between {part['n']} volumes{_pairs(evaluation, first, second, metric)}."
+        f"between {part['n']} {evaluation.cases_of_quality}{_pairs(evaluation, first, second, metric)}."
     )
 
 
 def _pairs(evaluation: Evaluation, first: str, second: str, metric: str) -> str:
-    """In how many volumes the first is ahead, where both were measured on the same."""
+    """In how many volumes or images the first is ahead, where both were measured on the same."""
     one, other = (
-        {row.volume: value for row, value in evaluation.cases(run, "plain", metric)} for run in (first, second)
+        {(row.volume, row.slice): value for row, value in evaluation.cases(run, "plain", metric)}
+        for run in (first, second)
     )
     if not one or one.keys() != other.keys():
         return ""
-    ahead = sum(one[volume] > other[volume] for volume in one)
+    ahead = sum(one[case] > other[case] for case in one)
     return f"; it is ahead in {'all' if ahead == len(one) else ahead} of them"
 
 

@@ -28,7 +28,7 @@ CURVES = {
 DEFINITIONS = [
     ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean "
      "(g - p)²). SSIM: mean over slices, 7 x 7 windows. g is the target, p the reconstruction."),
-    ("± 2 sd", "Two sample standard deviations over volumes."),
+    ("± 2 sd", "Two sample standard deviations over volumes (MRI) or images (CT)."),
     ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift by whole pixels."),
     ("NMSE_eq", "|T f(x) - f(T x)|² / |T f(x)|², of a slice, on de-normalised images, with the unshifted image's "
      "normalisation. PSNR_eq and SSIM_eq: T f(x) is the reference."),
@@ -37,7 +37,7 @@ DEFINITIONS = [
     ("exact", "Both outputs are equal bit for bit. Their PSNR_eq is infinite and enters no mean."),
     ("tie", "The input equals one of its own shifts, or two phases have the same score: there is no phase to choose. "
      "Ties enter no figure but their count."),
-    ("zero-filled", "The input itself, as an image: the baseline."),
+    ("zero-filled, FBP", "The input itself, as an image: the baseline of MRI, of CT."),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.protocols import Row
+from pipelines.qualities import BASELINES, Row
 from pipelines.reports.page import Series
 
 NAMES = {
@@ -51,7 +51,7 @@ class Example:
     Attributes:
         volume: its file.
         slice: its number there.
-        image: the input (zero-filled).
+        image: the input, zero-filled (MRI) or the filtered back-projection (CT).
         target: the ground truth, or None.
         data_range: R of the volume.
         shift: T, down and right in pixels.
@@ -113,6 +113,15 @@ class Evaluation:
         for row in self.rows.get((run, protocol, metric), ()):
             if row.status != "tie" and row.value != "":
                 yield row, float(row.value)
+
+    def baselines(self) -> list[str]:
+        """The baselines that were measured."""
+        return [name for name in BASELINES if self.having(name, "psnr")]
+
+    @property
+    def cases_of_quality(self) -> str:
+        """What a mean of quality is taken over, in words: each image in CT, each volume in MRI."""
+        return "images" if self.having("fbp") else "volumes"
 
     def same_data(self) -> bool:
         """Whether all runs were measured on the same data."""

@@ -30,7 +30,7 @@ def _figure(evaluation: Evaluation, place: int, example: Example) -> Figure:
 
     panels = [Panel([Image(figures.image_png(shown, top), "Target", "fully sampled")], "Target")]
     panels = panels[: example.target is not None]
-    panels.append(Panel(_with_error(example, "Input", example.image, top, error_size), "Input, zero-filled"))
+    panels.append(Panel(_with_error(example, "Input", example.image, top, error_size), "Input"))
     for series in evaluation.series:
         if series.name in example.reconstructions:
             column = _with_error(example, series.name, example.reconstructions[series.name], top, error_size)

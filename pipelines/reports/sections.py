@@ -6,6 +6,7 @@ import json
 import math
 from collections import defaultdict
 
+from pipelines.qualities import BASELINES
 from pipelines.reports import figures
 from pipelines.reports.facts import Evaluation, is_whole, protocol_name
 from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Series, Table, Words
@@ -43,42 +44,53 @@ SPREAD = "the range (line) and the middle half (bar)"
 
 
 def quality(evaluation: Evaluation) -> Section:
-    """PSNR, SSIM and NMSE beside the zero-filled input's, and by acquisition."""
+    """PSNR, SSIM and NMSE beside the baselines', and by acquisition."""
     runs = evaluation.having("plain", "psnr")
     if not runs:
         return Section("Quality", "No target, no quality: PSNR, SSIM and NMSE were not measured.", [])
-    columns = _quality_columns("plain")
+    columns = _quality_columns(evaluation, "plain")
+    of = evaluation.cases_of_quality
     shifted = [Column("PSNR, shifted inputs (dB)", ("shift", "psnr"), decimals(2), 1)]
-    table = by_run(evaluation, runs, columns + shifted, "Mean ± 2 sd over volumes. Shaded: the best mean of the runs.")
+    table = by_run(evaluation, runs, columns + shifted, f"Mean ± 2 sd over {of}. Shaded: the best mean of the runs.")
     baselines = [[*row, *[""] * (len(table.columns) - len(row))] for row in _baselines(evaluation)]
     blocks: list[Block] = [Table(table.columns, [*baselines, *table.rows], table.caption)]
     kinds = dict.fromkeys(kind for s in runs for kind in evaluation.get(s.name, "plain", "by_acquisition") or ())
     rows = [
-        [kind, Cell.named(s), *(cell(evaluation, s.name, c) for c in _quality_columns("plain", "by_acquisition", kind))]
+        [
+            kind,
+            Cell.named(s),
+            *(cell(evaluation, s.name, c) for c in _quality_columns(evaluation, "plain", "by_acquisition", kind)),
+        ]
         for kind in kinds
         for s in runs
     ]
     if rows:
         titles = ["Acquisition", "Run", *(column.title for column in columns)]
-        blocks.append(Table(titles, rows, "By acquisition: mean ± 2 sd over volumes.", n_words=2))
+        blocks.append(Table(titles, rows, f"By acquisition: mean ± 2 sd over {of}.", n_words=2))
     text = "" if evaluation.same_data() else "The runs were measured on different data: they do not compare."
     return Section("Quality", text, blocks)
 
 
-def _quality_columns(*path: str) -> list[Column]:
-    columns = [Column(title, (*path, metric), form, better) for metric, title, form, better in QUALITY]
-    return [*columns, Column("Volumes", (*path, "psnr", "n"), str)]
+def _quality_columns(evaluation: Evaluation, *path: str) -> list[Column]:
+    columns = [
+        Column(title, (*path, metric), form, better)
+        for metric, title, form, better in QUALITY
+        if evaluation.having("plain", metric)
+    ]
+    return [*columns, Column(evaluation.cases_of_quality.capitalize(), (*path, "psnr", "n"), str)]
 
 
 def _baselines(evaluation: Evaluation) -> list[list[Cell | str]]:
-    """The zero-filled input's rows, one for each data set."""
-    owners: dict[str, list[str]] = defaultdict(list)
-    for series in evaluation.having("zero-filled", "psnr"):
-        owners[json.dumps(evaluation.get(series.name, "zero-filled"), sort_keys=True)].append(series.name)
+    """The baselines' rows, one for each data set."""
     rows: list[list[Cell | str]] = []
-    for names in owners.values():
-        name = "zero-filled" if len(owners) == 1 else f"zero-filled, for {', '.join(names)}"
-        rows.append([name, *(cell(evaluation, names[0], column) for column in _quality_columns("zero-filled"))])
+    for baseline in evaluation.baselines():
+        owners: dict[str, list[str]] = defaultdict(list)
+        for series in evaluation.having(baseline, "psnr"):
+            owners[json.dumps(evaluation.get(series.name, baseline), sort_keys=True)].append(series.name)
+        columns, label = _quality_columns(evaluation, baseline), BASELINES[baseline]
+        for names in owners.values():
+            name = label if len(owners) == 1 else f"{label}, for {', '.join(names)}"
+            rows.append([name, *(cell(evaluation, names[0], column) for column in columns)])
     return rows
 
 
@@ -186,18 +198,19 @@ def outside_training(evaluation: Evaluation) -> Section:
         column = Column("", ("nmse_eq_max",), error, -1)
         caption = "Shift equivariance: NMSE_eq, the worst of all images and shifts. Shaded: the best run."
         blocks += [by_protocol(evaluation, shown, column, caption), _by_input(evaluation, shown)]
-    changed = [protocol for protocol in evaluation.protocols("psnr") if protocol != "zero-filled"]
+    changed = [protocol for protocol in evaluation.protocols("psnr") if protocol not in BASELINES]
     if set(changed) - {"plain", "shift"}:
         tables = [
             by_protocol(
                 evaluation,
                 changed,
                 Column("", (metric,), form, better),
-                f"{title}: mean ± 2 sd over volumes. Shaded: the best mean.",
+                f"{title}: mean ± 2 sd over {evaluation.cases_of_quality}. Shaded: the best mean.",
             )
             for metric, title, form, better in QUALITY
+            if evaluation.having("plain", metric)
         ]
-        blocks += [tables[0], Details("SSIM and NMSE of the same", tables[1:])]
+        blocks += [tables[0], Details("SSIM, NMSE and others of the same", tables[1:])]
     text = "The same networks on inputs unlike those of the training. The first row is for comparison."
     return Section("Outside the training distribution", text if blocks else "", blocks)
 

@@ -50,7 +50,15 @@ def error(value: float) -> str:
     return small(value) if value else "exact"
 
 
-QUALITY = (("psnr", "PSNR (dB)", decimals(2), 1), ("ssim", "SSIM", decimals(4), 1), ("nmse", "NMSE", decimals(4), -1))
+QUALITY = (
+    ("psnr", "PSNR (dB)", decimals(2), 1),
+    ("ssim", "SSIM", decimals(4), 1),
+    ("nmse", "NMSE", decimals(4), -1),
+    ("psnr_fr", "PSNR-FR (dB)", decimals(2), 1),
+    ("ssim_fr", "SSIM-FR", decimals(4), 1),
+    ("hu_lung", "Error, lung (HU)", decimals(1), -1),
+    ("hu_soft", "Error, soft tissue (HU)", decimals(1), -1),
+)
 
 
 def number(evaluation: Evaluation, run: str, path: Sequence[str], form: Form) -> Number:
