@@ -26,8 +26,8 @@ NEAREST = 5  # inputs named as nearest to a tie
 def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
 
-    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no mean of PSNR_eq;
-    ties enter no figure but their count.
+    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no mean of
+    PSNR_eq; ties enter no figure but their count.
 
     Args:
         rows: of one run.
