@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation runs/mri/RUN --slices 3 --shifts 16
 
 The loop runs f(x) and f(T x) for every shift, shifts with torch.roll, moves both to the CPU and measures with
-scikit-image. The evaluator measures the same figures (protocols plain and shift). Both run in turn in one process on
+scikit-image. The evaluator measures the same figures (protocols plain and equivariance). Both run in turn in one process on
 the same slices and shifts. Prints a table in Markdown; exit code 1 if a figure differs by more than 1e-6.
 """
 
@@ -91,7 +91,7 @@ def compare(run: Run, settings: Settings, repeats: int) -> tuple[float, float, f
 
 
 def _rows(run: Run, settings: Settings) -> list[Row]:
-    rows = measure(run.task, run.dataset, ("plain", "shift"), settings)
+    rows = measure(run.task, run.dataset, ("plain", "equivariance"), settings)
     return [row for row in rows if row.protocol == "equivariance"]
 
 
@@ -118,7 +118,7 @@ def _main(argv: list[str]) -> None:
     dataset = run.dataset
     dataset.slices, dataset.shapes = dataset.slices[: arguments.slices], dataset.shapes[: arguments.slices]
     dataset.volumes = dataset.volumes[: dataset.slices[-1][0] + 1]
-    settings = Settings(arguments.shifts, batch_size=fastest_batch(run, device))
+    settings = Settings(arguments.shifts, batch_size=fastest_batch([run], device))
     run.task.to(device)
     loop, evaluator, difference, n_figures = compare(run, settings, arguments.repeats)
     print("| slices | shifts each | loop (s) | evaluator (s) | ratio | figures | largest difference |")

@@ -88,6 +88,7 @@ class FastMRIDataset(Dataset[Sample]):
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
         self._handles = Handles()
+        self._still: tuple[int, Tensor, Tensor | None] | None = None
 
     def __len__(self) -> int:
         """Number of slices."""
@@ -129,23 +130,29 @@ class FastMRIDataset(Dataset[Sample]):
         """
         v, s = self.slices[index]
         volume = self.volumes[v]
-        kspace = move_object(self._kspace(volume, s), shift, self._maps(volume))
+        if self._still is None or self._still[0] != index:  # read once for all moves of a slice
+            self._still = index, self._kspace(volume, s), self._maps(volume)
+        _, kspace, maps = self._still
+        kspace = move_object(kspace, shift, maps)
         return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
 
     def in_view(self, index: int, shift: Sequence[float]) -> tuple[slice, slice]:
         """Return the rows and columns of a sample whose content is in view before and after a move.
 
-        All of an axis that is neither cropped nor padded: what leaves it on one side comes in on the other.
+        All of an axis that is neither cropped nor padded: what leaves it on one side comes in on the other. What is
+        padded is not in view.
 
         Args:
             index: the sample.
             shift: (rows, columns) that the object moves by, see `moved`.
         """
-        field = self.volumes[self.slices[index][0]].kspace_size
-        parts = [
-            slice(None) if side == n else slice(max(0, ceil(t)), side + min(0, floor(t)))
-            for side, n, t in zip(self.shapes[index][:2], field, shift, strict=True)
-        ]
+        volume = self.volumes[self.slices[index][0]]
+        parts = []
+        for side, n, field, t in zip(self._size(volume), volume.image_size, volume.kspace_size, shift, strict=True):
+            shown = min(side, n)
+            first = (side - shown) // 2
+            moved = slice(first + max(0, ceil(t)), first + shown + min(0, floor(t)))
+            parts.append(slice(None) if side == n == field else moved)
         return parts[0], parts[1]
 
     def coils_move(self, volume: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: it is missing, truncated, not a checkpoint of ours, or holds more than data.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what torch advises about a bare pickle is said below
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint {path}: give another, or a run whose first epoch has ended") from None
     except pickle.UnpicklingError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
 import os
 import signal
@@ -18,6 +19,17 @@ from recon.errors import InputError
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def size_flag(text: str) -> list[int]:
+    """Parse a size such as '[320, 320]', for argparse."""
+    try:
+        rows, columns = json.loads(text)
+        if type(rows) is type(columns) is int:
+            return [rows, columns]
+    except (ValueError, TypeError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as '[320, 320]'")
 
 
 class Interrupted(BaseException):

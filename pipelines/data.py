@@ -42,8 +42,12 @@ def describe_data(config: Namespace) -> str:
         how = f"FBP with {dataset.window} filter at {dataset.frequency_scaling:g}"
     else:
         source = "bundled brain sample, simulated from magnitude" if config.data is None else str(config.data)
-        how = f"{dataset.mask_type} mask, acceleration {', '.join(str(a) for a in dataset.accelerations)}"
-    return f"{source}; {config.evaluation.split} split, {how}"
+        kept = ", ".join(f"{100 * fraction:g} %" for fraction in dataset.center_fractions)
+        factors = ", ".join(str(a) for a in dataset.accelerations)
+        how = f"{dataset.mask_type} mask, acceleration {factors}, centre {kept}"
+        how += ", several coils" if dataset.challenge == "multicoil" else ""
+    size = "" if dataset.image_size is None else f", {dataset.image_size[0]} x {dataset.image_size[1]} pixels"
+    return f"{source}; {config.evaluation.split} split, {how}{size}"
 
 
 def check_image_sizes(dataset: ReconstructionDataset, network: UNet) -> None:

@@ -35,7 +35,7 @@ def find_device(name: str) -> torch.device:
         InputError: there is no such device.
     """
     try:
-        if name.partition(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+        if name.partition(":")[0] not in ("auto", "cpu", "cuda"):
             raise RuntimeError(name)
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
@@ -44,15 +44,18 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def fastest_batch(run: Run, device: torch.device) -> int:
+def fastest_batch(runs: Sequence[Run], device: torch.device) -> int:
     """How many images to run at once: a fixed number on a CPU, where more is not faster; measured on a GPU.
 
-    The number doubles as long as that makes an image at least 5 % cheaper and memory lasts.
+    The number doubles as long as that makes an image at least 5 % cheaper and memory lasts, with the largest network
+    and its largest image.
     """
     if device.type == "cpu":
         return CPU_BATCH
+    run = max(runs, key=lambda run: sum(p.numel() for p in run.task.network.parameters()))
     task: ReconstructionTask = run.task.to(device)
-    image = run.dataset[0].image[None].to(device)
+    shapes = run.dataset.shapes
+    image = run.dataset[max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])].image[None].to(device)
     best, seconds, size = 1, float("inf"), 1
     with torch.inference_mode(), exact_arithmetic():
         while size <= LARGEST_BATCH:

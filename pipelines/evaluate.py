@@ -6,6 +6,7 @@ import argparse
 import csv
 import hashlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pipelines.command import Interrupted, Parser, run_command
+from pipelines.command import Interrupted, Parser, run_command, size_flag
 from pipelines.config import settings_of
 from pipelines.data import describe_data
 from pipelines.devices import fastest_batch, find_devices
@@ -29,8 +30,8 @@ from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
 protocols:
-  plain            quality of each volume, overall and by acquisition, beside zero-filling
-  shift            equivariance, dPSNR and quality over circular shifts drawn for each slice
+  plain            quality of each volume (CT: image), overall and by acquisition, beside the baseline
+  equivariance     equivariance, dPSNR and quality over circular shifts drawn for each slice
   all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
   noise            white noise added to the input (--noise-levels): quality and equivariance
   flip             input flipped vertically and horizontally: quality and equivariance
@@ -59,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--noise-levels", type=float, nargs="+", default=[0.1, 0.5], help="of normalised inputs (default 0.1 0.5)")
     add("--data", help="another data folder (the default is each run's own)")
     add("--split", choices=("train", "val", "test"), help="another split (the default is each run's own)")
+    add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
+        help="crop or zero-pad the images to this size (the default is each run's own)")  # fmt: skip
+    add("--dataset.challenge", dest="challenge", help="singlecoil or multicoil (the default is each run's own)")
     add("--seed", type=int, default=0, help="of the shifts and the noise (default %(default)s)")
     add("--batch-size", type=int, help="shifted images at once (default: 1 on a CPU, measured on a GPU)")
     add("--devices", nargs="+", default=["auto"], help="cpu, cuda:0 cuda:1, ... (default: all GPUs, else the CPU)")
@@ -79,19 +83,26 @@ def _evaluate(argv: list[str]) -> None:
         print(f"{arguments.out} is complete: see {Path(arguments.out) / 'report.html'}")
         return
     devices = find_devices(arguments.devices)
-    runs = open_runs(arguments.runs, arguments.data, arguments.split)
+    other = {key: getattr(arguments, key) for key in ("image_size", "challenge") if getattr(arguments, key)}
+    runs = open_runs(arguments.runs, arguments.data, arguments.split, other)
+    smallest = min(min(shape[:2]) for run in runs for shape in run.dataset.shapes)
+    if arguments.max_shift >= smallest:
+        raise InputError(f"--max-shift is {arguments.max_shift}, but an image has a side of {smallest}: give less")
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")
     inputs = _inputs(runs)
+    machine = environment(", ".join(map(str, devices)))
     if before is None:
-        arguments.batch_size = arguments.batch_size or fastest_batch(runs[0], devices[0])
+        arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0])
         arguments.threads = torch.get_num_threads()
         _new_folder(out)
         keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
         (out / PARTS).mkdir()
-        write_json(out / "evaluation.json", {"arguments": keep, "inputs": inputs})
     else:
         check_same(before["inputs"], inputs)
         torch.set_num_threads(arguments.threads)  # the last bit of a sum may depend on it
+        keep, first = before["arguments"], before["environment"]
+        machine = first | {"resumed": [*first.get("resumed", []), machine]}
+    write_json(out / "evaluation.json", {"arguments": keep, "inputs": inputs, "environment": machine})
 
     settings = Settings(
         arguments.shifts, arguments.max_shift, arguments.seed, arguments.batch_size, tuple(arguments.noise_levels)
@@ -101,10 +112,10 @@ def _evaluate(argv: list[str]) -> None:
         print(f"{run.name}: {len(run.dataset)} slices of {describe_data(run.config)}", file=sys.stderr)
     try:
         evaluation.run(devices)
-        _write(evaluation, out, arguments, devices)
+        _write(evaluation, out, arguments, devices, machine)
     except KeyboardInterrupt:
         done = f"{evaluation.n_done} of {evaluation.n_parts} parts are saved"
-        raise Interrupted(f"{done}; go on with: recon-evaluate --resume {out}") from None
+        raise Interrupted(f"{done}; go on with: recon-evaluate --resume {shlex.quote(str(out))}") from None
 
 
 def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -117,8 +128,10 @@ def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | No
     path = Path(arguments.resume) / "evaluation.json"
     try:
         before = json.loads(path.read_text())
-        stored = before["arguments"]
-    except (OSError, ValueError, KeyError):
+        stored, _, _ = before["arguments"], before["inputs"], before["environment"]
+        if stored.keys() != {*vars(arguments), "threads"}:
+            raise KeyError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{arguments.resume} is no folder of recon-evaluate: there is no whole {path.name}") from None
     given = [key for key, value in vars(arguments).items() if value != parser.get_default(key)]
     changed = [key for key in given if key not in ("runs", "resume", "devices")]
@@ -132,10 +145,16 @@ def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | No
 def _check(arguments: argparse.Namespace) -> None:
     if not arguments.runs:
         raise InputError("give at least one RUN, a folder that recon-train made; recon-evaluate --help explains")
-    if arguments.shifts < 0 or arguments.max_shift < 1 or (arguments.batch_size or 1) < 1 or arguments.seed < 0:
+    batch_size = 1 if arguments.batch_size is None else arguments.batch_size
+    if arguments.shifts < 0 or arguments.max_shift < 1 or batch_size < 1 or arguments.seed < 0:
         raise InputError("--shifts and --seed must be 0 or more, --max-shift and --batch-size 1 or more")
     if not all(0 < level < float("inf") for level in arguments.noise_levels):
         raise InputError("--noise-levels must be positive: the input's own standard deviation is 1")
+    names = [f"{level:g}" for level in arguments.noise_levels]
+    if len(set(names)) < len(names):
+        raise InputError(f"--noise-levels {' '.join(names)} names a level twice: leave one out")
+    if arguments.data is not None:
+        arguments.data = str(Path(arguments.data).resolve())
     for protocol in arguments.protocols:
         check_choice("protocol", protocol, PROTOCOLS)
 
@@ -153,8 +172,13 @@ def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
     for run in runs:
         with run.checkpoint.open("rb") as file:
             found[str(run.checkpoint.resolve())] = hashlib.file_digest(file, "sha256").hexdigest()
+        found[f"the configuration of {run.name}"] = json.dumps(
+            {key: value for key, value in settings_of(run.config).items() if key not in ("trainer", "threads")},
+            sort_keys=True,
+        )
         for volume in run.dataset.volumes:
-            found[str(volume.path.resolve())] = [volume.path.stat().st_size, volume.n_slices]
+            status = volume.path.stat()
+            found[str(volume.path.resolve())] = [status.st_size, status.st_mtime_ns]
     return found
 
 
@@ -174,6 +198,8 @@ def _facts(run: Run) -> RunFacts:
 
 def _coils(run: Run) -> str:
     """What a moved object means for this data."""
+    if run.config.task == "ct":
+        return "The object is the ground truth; it is projected again, with photon noise of the same seed."
     moving = [run.dataset.coils_move(number) for number in range(len(run.dataset.volumes))]
     if any(moving):
         return (
@@ -184,7 +210,13 @@ def _coils(run: Run) -> str:
     return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
 
 
-def _write(evaluation: Evaluation, out: Path, arguments: argparse.Namespace, devices: Sequence[torch.device]) -> None:
+def _write(
+    evaluation: Evaluation,
+    out: Path,
+    arguments: argparse.Namespace,
+    devices: Sequence[torch.device],
+    machine: dict[str, Any],
+) -> None:
     """The table, the summary and the report, from the parts."""
     runs = evaluation.runs
     summaries, rows = {}, []
@@ -198,7 +230,6 @@ def _write(evaluation: Evaluation, out: Path, arguments: argparse.Namespace, dev
     evaluation.write_table(out / "results.csv")
     keys = ("protocols", "shifts", "max_shift", "noise_levels", "seed", "batch_size", "threads")
     settings = {key: getattr(arguments, key) for key in keys}
-    machine = environment(", ".join(map(str, devices)))
     write_json(out / "summary.json", {"settings": settings, "environment": machine, "runs": summaries})
     examples = draw_examples(runs, rows, evaluation.settings, devices[0])
     report = evaluation_report([_facts(run) for run in runs], summaries, rows, examples, settings, machine)

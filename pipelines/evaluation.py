@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import io
@@ -10,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,10 +94,12 @@ class Evaluation:
                 return
             with ThreadPoolExecutor(len(devices)) as pool:
                 try:
-                    for future in [pool.submit(self._work, device, work, stop, bar) for device in devices]:
-                        future.result()
+                    futures = [pool.submit(self._work, device, work, stop, bar) for device in devices]
+                    wait(futures, return_when=FIRST_EXCEPTION)
                 finally:
                     stop.set()  # one failed or was interrupted: the others leave what they are at
+                for future in futures:
+                    future.result()
 
     def rows(self, run: int) -> Iterator[Row]:
         """The rows of one run, in the order of the volumes and the protocols. Words are shared: rows are millions."""
@@ -120,7 +123,8 @@ class Evaluation:
     def clear(self) -> None:
         """Remove the parts, all at once."""
         done = self.folder / f"{PARTS}-done"
-        (self.folder / PARTS).rename(done)
+        with contextlib.suppress(FileNotFoundError):  # another --resume of the same folder was first
+            (self.folder / PARTS).rename(done)
         shutil.rmtree(done, ignore_errors=True)
 
     def _parts(self, run: int) -> Iterator[Path]:
@@ -150,10 +154,16 @@ class Evaluation:
             bar.set_postfix_str(f"{self.runs[current].name}: {piece.name}")
             for protocol in piece.protocols:
                 rows = []
-                for row in PROTOCOLS[protocol](subject, self.settings):
-                    rows.append(row)
-                    if stop.is_set():
-                        return
+                try:
+                    for row in PROTOCOLS[protocol](subject, self.settings):
+                        rows.append(row)
+                        if stop.is_set():
+                            return
+                except torch.OutOfMemoryError:
+                    raise InputError(
+                        f"{device} has too little memory for {piece.name} ({protocol}): start again with a smaller "
+                        "--batch-size"
+                    ) from None
                 self._store(self._part(piece, protocol), rows)
                 bar.update()
             path = self._reconstruction(piece)

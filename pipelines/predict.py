@@ -17,7 +17,7 @@ from data_prep import FastMRIDataset, parse_header
 from data_prep.nifti import nifti_description
 from data_prep.volume import open_volume
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
-from pipelines.command import Parser, run_command
+from pipelines.command import Parser, run_command, size_flag
 from pipelines.data import check_image_sizes
 from pipelines.devices import find_device
 from pipelines.reconstruction import Job, reconstruct_all
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     add("--batch-size", type=int, default=1, help="slices that run at once (default 1, as recon-evaluate saves them)")
-    add("--dataset.image_size", dest="image_size", type=_size, metavar="'[ROWS, COLUMNS]'",
+    add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
         help="crop or zero-pad the images to this size, as in recon-train (default: as the run does)")  # fmt: skip
     return parser
 
@@ -202,16 +202,6 @@ def _dataset_settings(config: Namespace) -> dict[str, Any]:
 def _listed(names: Sequence[str]) -> str:
     """Names for one line of text, the first few of many."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _size(text: str) -> list[int]:
-    try:
-        rows, columns = json.loads(text)
-        if type(rows) is type(columns) is int:
-            return [rows, columns]
-    except (ValueError, TypeError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as '[320, 320]'")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
     yield from after.rows("plain")
 
 
-def shift(subject: Subject, settings: Settings) -> Iterator[Row]:
+def circular_shifts(subject: Subject, settings: Settings) -> Iterator[Row]:
     """Equivariance and dPSNR over drawn shifts of each slice; quality of the volume over all its shifted inputs."""
     quality = quality_of(subject)
     for name, passed in zip(subject.names, subject.passed, strict=True):
@@ -125,11 +125,14 @@ def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     for name, index in zip(subject.names, subject.indices, strict=True):
         passed = reconstruct(subject.task, _moved_sample(subject, index, (0, 0)), name)
         for t in _whole_and_fractional(name, passed.sample, settings):
-            yield from _moved(subject, name, index, passed, t)
+            yield from _moved(subject, name, index, passed, t, settings.batch_size)
 
 
 def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """A window moves over the slice, so that new content enters at its border; compared on the interior."""
+    """A window moves over the slice, so that new content enters at its border; compared on the interior.
+
+    A slice that is too small to leave an interior gives no row.
+    """
     task, multiple = subject.task, subject.task.network.total_stride
     for name, sample in zip(subject.names, subject.samples, strict=True):
         sides = sample.image.shape[-2:]
@@ -138,7 +141,7 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
         if reach < 1 or min(window) - 2 * reach < SMALLEST_INTERIOR:
             continue
         corner = [(side - size) // 2 for side, size in zip(sides, window, strict=True)]
-        before = task(_cut(sample.image, corner, window))
+        _, before, _, tie = reconstruct(task, sample._replace(image=_cut(sample.image, corner, window)), name)
         shifts = draw_shifts(
             settings.shifts, reach, stable_seed("realistic", settings.seed, name, int(sample.slice))
         ).tolist()
@@ -147,9 +150,9 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
             moved = torch.cat(
                 [_cut(sample.image, [c - s for c, s in zip(corner, t, strict=True)], window) for t in some]
             )
-            preds = _cut(task(moved), [reach, reach], inside)
-            expected = torch.cat([_cut(before, [reach - s for s in t], inside) for t in some])
-            yield from _error_rows("realistic-shift", name, sample, some, preds, expected, "ok")
+            preds = denormalise(_cut(task(moved), [reach, reach], inside), sample)
+            expected = denormalise(torch.cat([_cut(before, [reach - s for s in t], inside) for t in some]), sample)
+            yield from _error_rows("realistic-shift", name, sample, some, preds, expected, "tie" if tie else "ok")
 
 
 def margins(subject: Subject, settings: Settings) -> Iterator[Row]:
@@ -161,7 +164,7 @@ def margins(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "plain": plain,
-    "shift": shift,
+    "equivariance": circular_shifts,
     "all-phases": all_phases,
     "noise": noise,
     "flip": flip,
@@ -280,7 +283,9 @@ def _whole_and_fractional(name: str, sample: Sample, settings: Settings) -> list
     return [(y, x) for y, x in shifts] + [(y + dy, x + dx) for (y, x), (dy, dx) in zip(shifts, fractions, strict=True)]
 
 
-def _moved(subject: Subject, name: str, index: int, passed: Passed, t: tuple[float, float]) -> Iterator[Row]:
+def _moved(
+    subject: Subject, name: str, index: int, passed: Passed, t: tuple[float, float], batch_size: int
+) -> Iterator[Row]:
     """The rows of one slice that moved by t pixels before it was acquired."""
     sample, output, *_ = passed
     dataset, task = subject.dataset, subject.task
@@ -288,8 +293,9 @@ def _moved(subject: Subject, name: str, index: int, passed: Passed, t: tuple[flo
     acquired = denormalise(again.image, again)
     held = (acquired - _as_image(sample.mean)) / _as_image(sample.std)
     inputs = torch.cat([_translate(sample.image, t), held, again.image])
+    outputs = torch.cat([task(some) for some in inputs.split(batch_size)])
     network, acquisition, whole = (
-        denormalise(y[None], s) for y, s in zip(task(inputs), (sample, sample, again), strict=True)
+        denormalise(y[None], s) for y, s in zip(outputs, (sample, sample, again), strict=True)
     )
     rows, columns = dataset.in_view(index, t)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ import yaml
 from data_prep import replace_file
 from recon.errors import InputError
 
-LIBRARIES = ("torch", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
+LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -96,7 +97,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def environment(device: str) -> dict[str, Any]:
     """Versions, commit, machine and command: what is needed to repeat a run beside its configuration."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _git_commit(),
         "device": device,

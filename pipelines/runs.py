@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 
@@ -25,13 +25,15 @@ class Run(NamedTuple):
     dataset: ReconstructionDataset
 
 
-def open_runs(paths: Sequence[str], data: str | None = None, split: str | None = None) -> list[Run]:
+def open_runs(
+    paths: Sequence[str], data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
+) -> list[Run]:
     """Open runs of one task and give them distinct names; see :func:`open_run`.
 
     Raises:
         InputError: also where their tasks differ.
     """
-    runs = [open_run(Path(path), data, split) for path in paths]
+    runs = [open_run(Path(path), data, split, dataset) for path in paths]
     tasks = {run.config.task: run.name for run in runs}
     if len(tasks) > 1:
         listed = ", ".join(f"{name} is {task}" for task, name in tasks.items())
@@ -40,13 +42,16 @@ def open_runs(paths: Sequence[str], data: str | None = None, split: str | None =
     return [run._replace(name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def open_run(path: Path, data: str | None = None, split: str | None = None) -> Run:
+def open_run(
+    path: Path, data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
+) -> Run:
     """Open a run folder (its best checkpoint) or one checkpoint of a run.
 
     Args:
         path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
         data: another data folder than the run's own.
         split: another split than the run's own.
+        dataset: other settings of the data set than the run's own.
 
     Raises:
         InputError: not a run folder, a broken checkpoint, one of another network, or data that cannot be read.
@@ -54,12 +59,16 @@ def open_run(path: Path, data: str | None = None, split: str | None = None) -> R
     folder, checkpoint, config = find_checkpoint(path)
     config.data = data or config.data
     config.evaluation.split = split or config.evaluation.split
+    for key, value in (dataset or {}).items():
+        if key not in config.dataset:
+            raise InputError(f"--dataset.{key} is no setting of the task {config.task}: leave it out")
+        config.dataset[key] = value
     task = build_task(config)
     load_weights(task, checkpoint)
-    dataset = open_dataset(config, config.evaluation.split)
-    check_image_sizes(dataset, task.network)
+    opened = open_dataset(config, config.evaluation.split)
+    check_image_sizes(opened, task.network)
     name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
-    return Run(name, folder, checkpoint, config, task.eval(), dataset)
+    return Run(name, folder, checkpoint, config, task.eval(), opened)
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -162,7 +162,7 @@ def finish(config: Namespace, task: ReconstructionTask, test: ReconstructionData
     task.eval()
     evaluation = config.evaluation
     settings = Settings(evaluation.shifts, evaluation.max_shift, config.seed)
-    summary = summarise(measure(task, test, ("plain", "shift", "margins"), settings))
+    summary = summarise(measure(task, test, ("plain", "equivariance", "margins"), settings))
     note = describe_data(config)
     with_data = {"data": note, "split": evaluation.split, "seed": config.seed, "shifts_per_slice": evaluation.shifts}
     write_json(folder / "summary.json", {**with_data, **summary})

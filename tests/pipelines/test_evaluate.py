@@ -37,7 +37,7 @@ def lpf_run(train):
 def evaluation(run, stride_run, lpf_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluation")
     runs = [str(path) for path in (run, stride_run, lpf_run)]
-    few = ["--protocols", "plain", "shift", "margins", "--shifts", "5"]
+    few = ["--protocols", "plain", "equivariance", "margins", "--shifts", "5"]
     assert main([*runs, *few, "--out", str(out), "--save-reconstructions"]) == 0
     return out
 
@@ -140,7 +140,7 @@ def test_blank_and_striped_slices_are_ties_and_enter_no_mean(run, stride_run, tm
         file["kspace"][1] = 0  # blank
         file["kspace"][2] = kspace
     dataset = FastMRIDataset(data, "val", accelerations=[1], center_fractions=[0.5])
-    protocols, settings = ("shift", "margins"), Settings(shifts=4)
+    protocols, settings = ("equivariance", "margins"), Settings(shifts=4)
     plain = measure(open_run(stride_run, str(data)).task, dataset, protocols, settings)
     ties = {row.slice for row in plain if row.status == "tie"}
     assert ties == {1, 2}  # an image's own fault, whatever the network
@@ -155,7 +155,7 @@ def test_blank_and_striped_slices_are_ties_and_enter_no_mean(run, stride_run, tm
 
 def test_the_same_seed_measures_the_same(run):
     opened = open_run(run)
-    task, protocols = opened.task, ("shift", "noise")
+    task, protocols = opened.task, ("equivariance", "noise")
     first, second = (measure(task, opened.dataset, protocols, Settings(2, 16, seed=3)) for _ in range(2))
     assert first == second
     other = measure(task, opened.dataset, protocols, Settings(2, 16, seed=4))

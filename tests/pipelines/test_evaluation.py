@@ -18,7 +18,7 @@ from pipelines.evaluate import main
 from pipelines.evaluation import PARTS, Evaluation
 from pipelines.runs import open_run
 
-FLAGS = ["--protocols", "plain", "shift", "noise", "margins", "--shifts", "3"]
+FLAGS = ["--protocols", "plain", "equivariance", "noise", "margins", "--shifts", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_resuming_with_something_else(halfway, run, capsys, tmp_path):
 def test_flags_that_cannot_be(capsys, run, tmp_path):
     out = ["--out", tmp_path / "out"]
     assert "at least one RUN" in refused(capsys, *out)
-    assert "did you mean 'shift'" in refused(capsys, run, *out, "--protocols", "shfit")
+    assert "did you mean 'equivariance'" in refused(capsys, run, *out, "--protocols", "equivarience")
     assert "--noise-levels" in refused(capsys, run, *out, "--noise-levels", "-1")
     assert "no device" in refused(capsys, run, *out, "--devices", "cuda:99")
     assert "--shifts" in refused(capsys, run, *out, "--shifts", "-3")

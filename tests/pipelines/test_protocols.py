@@ -60,7 +60,7 @@ def errors(rows, protocol, metric="nmse_eq"):
 
 
 CIRCULAR = {
-    "equivariance": "shift", "all-phases": "all-phases", "noise-0.1": "noise", "noise-2": "noise",
+    "equivariance": "equivariance", "all-phases": "all-phases", "noise-0.1": "noise", "noise-2": "noise",
     "flip-vertical": "flip", "flip-horizontal": "flip", "white-noise": "outside", "natural": "outside",
     "chest-ct": "outside",
 }  # fmt: skip
@@ -96,7 +96,7 @@ def test_quality_of_shifted_inputs_is_that_of_the_inputs(aps, stride):
     """Pooled over all shifts, it differs from the plain quality by what the network is not equivariant."""
 
     def psnr(run, protocol):
-        rows = measure(run.task, run.dataset, ["plain", "shift"], FEW)
+        rows = measure(run.task, run.dataset, ["plain", "equivariance"], FEW)
         return [row.value for row in rows if row.protocol == protocol and row.metric == "psnr"]
 
     assert psnr(aps, "shift") == pytest.approx(psnr(aps, "plain"), abs=1e-4)
@@ -104,7 +104,7 @@ def test_quality_of_shifted_inputs_is_that_of_the_inputs(aps, stride):
 
 
 def test_what_changes_nothing_has_the_baseline_s_quality(same, aps):
-    rows = measure(same, aps.dataset, ["plain", "flip", "shift"], FEW)
+    rows = measure(same, aps.dataset, ["plain", "flip", "equivariance"], FEW)
 
     def values(protocol, *metrics):
         return [row.value for row in rows if row.protocol == protocol and row.metric in metrics]
@@ -196,5 +196,5 @@ def test_output_that_is_not_finite_is_refused(aps):
 
 
 def test_batches_change_no_shift(aps):
-    one, four = (measure(aps.task, aps.dataset, ["shift"], Settings(5, batch_size=n)) for n in (1, 4))
+    one, four = (measure(aps.task, aps.dataset, ["equivariance"], Settings(5, batch_size=n)) for n in (1, 4))
     assert [row[:6] for row in one] == [row[:6] for row in four]
