@@ -98,6 +98,18 @@ def volume_name(split: str, number: int) -> str:
     return f"{PARTS[split]}_{number:03d}"
 
 
+def ct_splits(data: Path) -> list[str]:
+    """Return the splits, among train, val and test, of which a root folder has observations.
+
+    Raises:
+        InputError: it has none; tells what there is.
+    """
+    found = [split for split, part in PARTS.items() if _of_part(Path(data), "observation", part)]
+    if not found:
+        raise _nothing(Path(data), "train")
+    return found
+
+
 def find_ct_volumes(data: Path, split: str | None, progress: bool = True) -> list[CTVolume]:
     """Validate and describe LoDoPaB's files of one split, of one folder, or a single one.
 
@@ -175,21 +187,28 @@ def _split(data: Path, split: str) -> list[Path]:
     """The observations of a split, which has as many files of ground truth."""
     check_choice("split", split, PARTS)
     part = PARTS[split]
-    observations, targets = (
-        _hdf5(data, f"{kind}_{part}_*") or _hdf5(data / f"{kind}_{part}", f"{kind}_{part}_*")
-        for kind in ("observation", "ground_truth")
-    )
+    observations, targets = (_of_part(data, kind, part) for kind in ("observation", "ground_truth"))
     if not observations:
-        raise InputError(
-            f"{data} has no files observation_{part}_*.hdf5 (found {_listed(data)}): give the folder that LoDoPaB's "
-            "zip files were unpacked to."
-        )
+        raise _nothing(data, part)
     names = {path.name for path in observations}
     for target in targets:
         name = target.name.replace("ground_truth", "observation", 1)
         if name not in names:
             raise InputError(f"{target} has no {name} beside it: copy or unpack the observations too.")
     return observations
+
+
+def _nothing(data: Path, part: str) -> InputError:
+    return InputError(
+        f"{data} has no files observation_{part}_*.hdf5 (found {_listed(data)}): give the folder that LoDoPaB's zip "
+        "files were unpacked to."
+    )
+
+
+def _of_part(data: Path, kind: str, part: str) -> list[Path]:
+    """The files of a kind and a part, in the root folder or in a folder of their own."""
+    name = f"{kind}_{part}"
+    return _hdf5(data, f"{name}_*") or _hdf5(data / name, f"{name}_*")
 
 
 def _folder(data: Path) -> list[Path]:
