@@ -1,24 +1,38 @@
-"""The bundled MRI sample: real magnitude images made into fastMRI files on first use."""
+"""The bundled samples: real images made into fastMRI and LoDoPaB files on first use."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
+from collections.abc import Callable
+from importlib.resources import as_file
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import numpy as np
 
 from data_prep.cache import cache_folder, reason, temporary_sibling
+from data_prep.ct_simulation import simulate_observation, write_lodopab
+from data_prep.ct_volume import volume_name
+from data_prep.packaged import CT_PHYSICS, packaged_file, packaged_hash
 from data_prep.simulation import coil_maps, simulate_kspace, write_fastmri
 from data_prep.volume import N_DIMS
 from recon.errors import InputError, check_choice
 
 MATRIX = 256
 N_COILS = {"singlecoil": 0, "multicoil": 4}
+CT_SUBJECTS = {"chest_a": "train", "chest_b": "val", "chest_c": "test"}
+
+# what decides the content of the files
+MRI_SOURCES = tuple(
+    f"data_prep/{name}"
+    for name in ("samples/mri_brain.h5", "samples.py", "simulation.py", "headers.py", "crop.py", "seeds.py")
+)
+CT_SOURCES = (
+    *(f"data_prep/{name}" for name in ("samples/ct_chest.h5", "samples.py", "ct_simulation.py", "seeds.py")),
+    *CT_PHYSICS,
+)
 
 
 class Subject(NamedTuple):
@@ -60,14 +74,36 @@ def bundled_mri(cache: Path | None = None, challenge: str = "singlecoil") -> Pat
         InputError: the cache cannot be written.
     """
     check_choice("challenge", challenge, N_DIMS)
+    return _made_once(cache, f"mri-{challenge}-{packaged_hash(MRI_SOURCES)}", lambda folder: _write(folder, challenge))
+
+
+def bundled_ct(cache: Path | None = None) -> Path:
+    """Return a folder of LoDoPaB files simulated from the bundled chest CTs, made on first use.
+
+    Three persons: train_000 holds chest_a (44 slices), validation_000 chest_b and test_000 chest_c (9 each), 362 x 362
+    with 1000 x 513 observations of 4096 photons. As in LoDoPaB, an image's rows run along the left-right axis: it is
+    the transpose of the bundled one. The folder appears whole or not at all, and its name changes with the
+    simulation's code and images.
+
+    Args:
+        cache: the folder to keep it in; None means `cache_folder()`.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    return _made_once(cache, f"ct-{packaged_hash(CT_SOURCES)}", _write_ct)
+
+
+def _made_once(cache: Path | None, name: str, write: Callable[[Path], None]) -> Path:
+    """Return the folder of this name; `write` fills it if it is not there."""
     parent = Path(cache if cache is not None else cache_folder()) / "samples"
-    root = parent / f"mri-{challenge}-{_version()}"
+    root = parent / name
     if os.path.isdir(root):
         return root
     temporary = temporary_sibling(root)
     try:
         temporary.mkdir(parents=True)
-        _write(temporary, challenge)
+        write(temporary)
         _publish(temporary, root)
     except (OSError, InputError) as error:
         raise InputError(
@@ -91,7 +127,7 @@ def _publish(temporary: Path, root: Path) -> None:
 def _write(folder: Path, challenge: str) -> None:
     n_coils = N_COILS[challenge]
     maps = coil_maps(n_coils, MATRIX, MATRIX).numpy() if n_coils else None
-    with as_file(_resource("samples/mri_brain.h5")) as path, h5py.File(path, "r") as file:
+    with as_file(packaged_file("data_prep/samples/mri_brain.h5")) as path, h5py.File(path, "r") as file:
         for subject in SUBJECTS:
             images = file[subject.name]
             rows_mm, columns_mm = images.attrs["voxel_mm"]
@@ -111,13 +147,9 @@ def _write(folder: Path, challenge: str) -> None:
             )
 
 
-def _version() -> str:
-    """Hash what decides the files' content: the images and the code that makes them."""
-    digest = hashlib.sha256()
-    for name in ("samples/mri_brain.h5", "samples.py", "simulation.py", "headers.py", "crop.py", "seeds.py"):
-        digest.update(_resource(name).read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _resource(name: str) -> Traversable:
-    return files("data_prep").joinpath(name)
+def _write_ct(folder: Path) -> None:
+    with as_file(packaged_file("data_prep/samples/ct_chest.h5")) as path, h5py.File(path, "r") as file:
+        for subject, split in CT_SUBJECTS.items():
+            transposed = np.ascontiguousarray(file[subject][()].transpose(0, 2, 1))
+            ground_truth, observation = simulate_observation(transposed, volume_name(split, 0), progress=True)
+            write_lodopab(folder, split, 0, ground_truth, observation)

@@ -1,8 +1,9 @@
-"""``recon-prepare``: index a data folder, or simulate fastMRI files from images."""
+"""``recon-prepare``: index a data folder, compute what a training starts from, or simulate raw data from images."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,28 +15,44 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep import bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
+from data_prep import LoDoPaBDataset, bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
 from pipelines.command import Parser, run_command
+from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
 
 CHALLENGES = ("singlecoil", "multicoil")
+SPLITS = ("train", "val", "test")
+TASKS = ("mri", "ct")
+OF_TASK = {"mri": ("slice_axis", "matrix", "band_limit", "coils", "noise"), "ct": ("photons",)}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-prepare``."""
     parser = Parser(prog="recon-prepare", description="Prepare data for recon-train.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="index | simulate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="index | cache | simulate")
 
-    index = commands.add_parser("index", help="check every fastMRI file of a folder and remember what is in it")
-    index.add_argument("data", type=Path, help="a folder with singlecoil_train, singlecoil_val, ...")
-    index.add_argument("--challenge", choices=CHALLENGES, default="singlecoil", help="(default %(default)s)")
+    index = commands.add_parser("index", help="check every file of a folder and remember what is in it")
+    index.add_argument("data", type=Path, help="a folder with singlecoil_train, ..., or of LoDoPaB's files")
+    index.add_argument("--task", choices=TASKS, default="mri", help="(default %(default)s)")
+    index.add_argument("--challenge", choices=CHALLENGES, default="singlecoil", help="of MRI (default %(default)s)")
 
-    simulate = commands.add_parser("simulate", help="make fastMRI files (k-space and target) from magnitude images")
+    cache = commands.add_parser("cache", help="compute the filtered back-projections that a CT training starts from")
+    add, defaults = cache.add_argument, inspect.signature(LoDoPaBDataset).parameters
+    add("--task", choices=("ct",), default="ct", help="(default %(default)s)")
+    add("--data", type=Path, help="folder of LoDoPaB's files (none: the bundled sample)")
+    add("--split", choices=SPLITS, action="append", help="may be given again (default: all there are)")
+    add("--dataset.window", dest="window", default=defaults["window"].default, help="(default %(default)s)")
+    add("--dataset.frequency_scaling", dest="frequency_scaling", type=float,
+        default=defaults["frequency_scaling"].default, help="(default %(default)s)")  # fmt: skip
+
+    simulate = commands.add_parser("simulate", help="make fastMRI or LoDoPaB files (raw data and target) from images")
     add = simulate.add_argument
-    add("images", nargs="*", type=Path, help="NIfTI or .npy volumes; none: the bundled brain sample")
-    add("--out", type=Path, required=True, help="root folder; volumes go to <out>/<challenge>_<split>")
-    add("--split", choices=("train", "val", "test"), default="train", help="(default %(default)s)")
+    add("images", nargs="*", type=Path, help="NIfTI (CT: in HU) or .npy volumes; none: the bundled sample")
+    add("--task", choices=TASKS, default="mri", help="(default %(default)s)")
+    add("--out", type=Path, required=True, help="root folder; MRI volumes go to <out>/<challenge>_<split>")
+    add("--split", choices=SPLITS, default="train", help="(default %(default)s)")
+    add("--photons", type=float, default=4096, help="of CT, for each detector pixel (default %(default)s)")
     add("--slice-axis", type=int, choices=(0, 1, 2), help="axis of the slices (default: 2 for NIfTI, 0 for .npy)")
     add("--matrix", type=int, default=256, help="rows and columns of the k-space (default %(default)s)")
     add("--band-limit", type=int, help="columns of true k-space, for images that a scanner interpolated")
@@ -52,10 +69,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare(argv: list[str]) -> None:
     arguments = build_parser().parse_args(argv)
-    if arguments.command == "index":
+    if arguments.command == "cache":
+        cache_ct(arguments)
+    elif arguments.command == "index" and arguments.task == "ct":
+        index_ct(arguments.data)
+    elif arguments.command == "index":
         _index(arguments.data, arguments.challenge)
     else:
-        _simulate(arguments)
+        _check_task(arguments)
+        (simulate_ct if arguments.task == "ct" else _simulate)(arguments)
+
+
+def _check_task(arguments: argparse.Namespace) -> None:
+    """Refuse flags of the other task, and any but --out where the bundled sample is written."""
+    for task, keys in OF_TASK.items():
+        for key in _changed(arguments):
+            if key in keys and task != arguments.task:
+                raise InputError(f"--{key.replace('_', '-')} is for --task {task}: leave it out")
+    if arguments.task == "ct" and not arguments.images and _changed(arguments) != ["task"]:
+        raise InputError("without images the bundled sample is written, as it is: leave the other flags out")
+
+
+def _changed(arguments: argparse.Namespace) -> list[str]:
+    """The flags of simulate that were given another value than the default, but --out."""
+    own = build_parser().parse_args(["simulate", "--out", "."])
+    return [key for key, value in vars(own).items() if key != "out" and vars(arguments)[key] != value]
 
 
 def _index(data: Path, challenge: str) -> None:
@@ -111,9 +149,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
 def _write_sample(arguments: argparse.Namespace, challenge: str) -> None:
     """The bundled sample, all its splits, as it is; its settings are fixed."""
-    own = build_parser().parse_args(["simulate", "--out", "."])
-    changed = [key for key, value in vars(own).items() if key not in ("out", "coils") and vars(arguments)[key] != value]
-    if changed or arguments.coils not in (0, 4):
+    if [key for key in _changed(arguments) if key != "coils"] or arguments.coils not in (0, 4):
         raise InputError("without images the bundled sample is written; its only choice is --coils 0 or 4")
     make_folder(arguments.out)
     shutil.copytree(bundled_mri(challenge=challenge), arguments.out, dirs_exist_ok=True)

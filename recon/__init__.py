@@ -2,7 +2,7 @@
 
 - :mod:`recon.layers`: polyphase components, selectors, blur, circular padding, pooling
 - :mod:`recon.networks`: U-Nets
-- :mod:`recon.physics`: the MRI measurement
+- :mod:`recon.physics`: the MRI and the CT measurement
 - :mod:`recon.metrics`: image quality and shift equivariance
 
 Tensors in, tensors out: no file, no command line, no training loop.

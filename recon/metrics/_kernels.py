@@ -2,19 +2,19 @@
 
 One pass with a few rows at hand, where whole images in float64 would each cross the memory. One thread sums a slice,
 in one order: its numbers depend neither on the batch nor on the number of threads. Importing this module compiles it
-once per machine (2 s), into its own ``__pycache__`` or, where that is read-only, into the user's cache folder.
+once per machine (2 s).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from recon.compiled import compiled
 
 THREAD_PIXELS = 2**19  # for each thread, 1 ms: less would not pay for starting it
 
@@ -49,25 +49,7 @@ def _run(kernel: Callable[..., None], *arrays: np.ndarray) -> None:
         list(pool.map(kernel, *parts))
 
 
-def _compiled(arguments: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a loop for float32 and for float64 images, without the GIL.
-
-    Both at once and in this order, by which numba numbers the files of its cache: processes that compile at the same
-    time then write the same ones. Threads are ours, since numba's abort a process that forks or has threads itself.
-    """
-    signatures = [f"void({arguments.replace('images', dtype + '[:, :, ::1]')})" for dtype in ("float32", "float64")]
-    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-    def compile_(function: Callable[..., None]) -> Callable[..., None]:
-        try:
-            return njit(signatures, cache=True, **settings)(function)
-        except Exception:  # no cache folder can be written, its disk is full, a file in it is broken
-            return njit(signatures, **settings)(function)
-
-    return compile_
-
-
-@_compiled("images, images, float64[:, ::1]")
+@compiled("number[:, :, ::1], number[:, :, ::1], float64[:, ::1]")
 def _differences(preds: np.ndarray, target: np.ndarray, out: np.ndarray) -> None:
     n_slices, n_rows, n_columns = preds.shape
     errors, energies, largest = np.empty(n_columns), np.empty(n_columns), np.empty(n_columns)
@@ -85,7 +67,7 @@ def _differences(preds: np.ndarray, target: np.ndarray, out: np.ndarray) -> None
             out[s, 2] = np.maximum(out[s, 2], largest[x])
 
 
-@_compiled("images, images, float64[:, ::1], float64[::1]")
+@compiled("number[:, :, ::1], number[:, :, ::1], float64[:, ::1], float64[::1]")
 def _similarity(preds: np.ndarray, target: np.ndarray, constants: np.ndarray, out: np.ndarray) -> None:
     """Each value of the map has the additions of the plain form in the same order, and is equal to it in every bit."""
     n_slices, n_rows, n_columns = preds.shape

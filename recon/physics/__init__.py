@@ -1,5 +1,9 @@
-"""What is true of scanners: ``mri`` (Fourier transform, masks applied, coils, objects that move)."""
+"""What is true of scanners.
 
-from recon.physics import mri
+``mri``: Fourier transform, masks applied, coils, objects that move. ``ct``: ray transform, filtered back-projection,
+Hounsfield units, photon noise.
+"""
 
-__all__ = ["mri"]
+from recon.physics import ct, mri
+
+__all__ = ["ct", "mri"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import FastMRIDataset, bundled_mri, index_folder, samples
+from data_prep import FastMRIDataset, LoDoPaBDataset, bundled_ct, bundled_mri, index_folder, packaged, samples
 from recon.errors import InputError
 
 FILES = {
@@ -72,15 +72,15 @@ def test_default_place_is_the_cache(monkeypatch, cache):
 
 
 def test_name_changes_with_the_simulation(monkeypatch):
-    name = samples._version()
-    assert name == samples._version()
-    original = samples._resource
+    name = packaged.packaged_hash(samples.MRI_SOURCES)
+    assert name == packaged.packaged_hash(samples.MRI_SOURCES)
+    original = packaged.packaged_file
 
     def edited(name):
-        return Path(__file__) if name == "simulation.py" else original(name)
+        return Path(__file__) if name == "data_prep/simulation.py" else original(name)
 
-    monkeypatch.setattr(samples, "_resource", edited)
-    assert samples._version() != name
+    monkeypatch.setattr(packaged, "packaged_file", edited)
+    assert packaged.packaged_hash(samples.MRI_SOURCES) != name
 
 
 def test_multicoil(monkeypatch, tmp_path):
@@ -165,3 +165,53 @@ def test_unwritable_cache_is_named(tmp_path):
 def test_unknown_challenge():
     with pytest.raises(InputError, match="unknown challenge 'brain'"):
         bundled_mri(challenge="brain")
+
+
+@pytest.fixture
+def one_slice(monkeypatch):
+    """All three persons, but one slice of each: the simulation has LoDoPaB's full size."""
+    simulate = samples.simulate_observation
+    monkeypatch.setattr(samples, "simulate_observation", lambda hu, *rest, **options: simulate(hu[:1], *rest))
+
+
+def test_chests_become_lodopabs_files(one_slice, tmp_path, monkeypatch):
+    root = bundled_ct(tmp_path)
+    assert root.parent == tmp_path / "samples"
+    expected = {"chest_a": "train", "chest_b": "validation", "chest_c": "test"}
+    assert sorted(path.name for path in root.iterdir()) == sorted(
+        f"{kind}_{part}_000.hdf5" for kind in ("ground_truth", "observation") for part in expected.values()
+    )
+    with h5py.File(samples_file().with_name("ct_chest.h5")) as chests:
+        for subject, part in expected.items():
+            with h5py.File(root / f"ground_truth_{part}_000.hdf5") as file:
+                hu = (file["data"][0].T * 81.35858 - 20) * 1000 / 19.98
+            original = np.clip(chests[subject][0], -1001, 3071)
+            assert np.abs(hu - original - 0.5).max() < 0.6, "in HU, transposed as LoDoPaB's"
+            with h5py.File(root / f"observation_{part}_000.hdf5") as file:
+                assert file["data"].shape == (1, 1000, 513)
+    data = LoDoPaBDataset(root, "test", progress=False)
+    sample = data[0]
+    assert sample.image.shape == (1, 384, 384)
+    noise = (sample.image - sample.target).square().mean()
+    assert 25 < 10 * torch.log10(sample.data_range**2 / noise) < 40, "dB of the FBP"
+    assert torch.equal(data.moved(0, (0, 0)).image, sample.image)
+    monkeypatch.setattr(samples, "simulate_observation", None)
+    assert bundled_ct(tmp_path) == root, "made once"
+
+
+def test_interrupted_ct_leaves_nothing(monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(samples, "simulate_observation", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bundled_ct(tmp_path)
+    assert list((tmp_path / "samples").iterdir()) == []
+
+
+def test_name_of_the_ct_changes_with_the_physics(monkeypatch):
+    original = packaged.packaged_file
+    name = packaged.packaged_hash(samples.CT_SOURCES)
+    for edited in samples.CT_SOURCES:
+        monkeypatch.setattr(packaged, "packaged_file", lambda n, e=edited: Path(__file__) if n == e else original(n))
+        assert packaged.packaged_hash(samples.CT_SOURCES) != name

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import metrics as benchmark
+from recon.compiled import compiled
 from recon.metrics import _kernels, equivariance
 from recon.metrics.quality import differences, ssim_terms
 
@@ -186,13 +187,13 @@ def test_cache_that_cannot_be_used_does_no_harm(damage, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file"))
     else:
-        _kernels._compiled("images, float64[::1]")(_double)
+        compiled("number[:, :, ::1], float64[::1]")(_double)
         files = list(tmp_path.rglob("*.nbi"))
         assert files
         for file in files:
             file.write_bytes(b"")
     out = np.empty(2)
-    _kernels._compiled("images, float64[::1]")(_double)(np.ones((2, 1, 1)), out)
+    compiled("number[:, :, ::1], float64[::1]")(_double)(np.ones((2, 1, 1)), out)
     assert out.tolist() == [2, 2]
 
 

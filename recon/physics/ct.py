@@ -1,0 +1,318 @@
+"""The CT scanner: parallel-beam geometry, ray transform, filtered back-projection, Hounsfield units, photon noise.
+
+Images are linear attenuations in 1/m, ``(..., rows, columns)``; sinograms are line integrals, which have no unit,
+``(..., angles, detectors)``; both are float32 or float64, on any device, with any leading dimensions. The CPU runs
+numba kernels, other devices the plain torch form of the same sums. On a CPU a slice's result does not depend, in a
+single bit, on the slices beside it or on the number of threads; 32 slices at once are cheapest.
+
+Every sum is linear and differentiable any number of times, and its gradient is its exact transpose:
+:func:`back_projection` for :func:`ray_transform`. The back-projection inside :func:`fbp` is another one (linear
+interpolation on the detector instead of Joseph's weights, which makes a better image), so that :func:`fbp` is not
+``back_projection(filtered)``; its own gradient is exact too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.errors import InputError, check_choice
+from recon.physics import _ct_footprint
+from recon.physics._ct_footprint import Footprint
+
+MU_WATER = 20.0
+"""Linear attenuation of water in 1/m, as in LoDoPaB-CT (an X-ray energy of about 60 keV)."""
+
+MU_AIR = 0.02
+"""Linear attenuation of air in 1/m."""
+
+MU_MAX = 3071 * (MU_WATER - MU_AIR) / 1000 + MU_WATER
+"""Linear attenuation at 3071 HU, 81.35858 1/m: LoDoPaB-CT's images and its sinograms are stored divided by it."""
+
+WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann")
+
+
+@dataclass(frozen=True)
+class ParallelBeam:
+    """Parallel rays through an image: what a ray transform needs to know.
+
+    The pixel centres and the detector centres lie symmetrically about 0. With x the position in metres along the
+    rows' index and y along the columns', angle a and detector k measure the line x cos(theta_a) + y sin(theta_a) =
+    s_k, where theta_a = (a + 1/2) pi / n_angles and s_k = (k - (n_detectors - 1) / 2) detector_spacing.
+
+    ``dataclasses.replace(geometry, rows=1000, columns=1000)`` is the same scanner with a finer image.
+
+    Args:
+        rows: of the image.
+        columns: of the image.
+        extent: height and width of the image in metres, from edge to edge.
+        n_angles: uniform over [0, pi), each in the middle of its step.
+        n_detectors: detector pixels in a row.
+        detector_extent: length of that row in metres, from edge to edge.
+
+    Raises:
+        InputError: a number or a length is not positive.
+
+    Source: the convention of ODL's ``parallel_beam_geometry``, with its first image axis as our rows.
+    """
+
+    rows: int
+    columns: int
+    extent: tuple[float, float]
+    n_angles: int
+    n_detectors: int
+    detector_extent: float
+
+    def __post_init__(self) -> None:
+        counts = (self.rows, self.columns, self.n_angles, self.n_detectors)
+        lengths = (*self.extent, self.detector_extent)
+        if min(counts) < 1 or not all(0 < length < math.inf for length in lengths):
+            raise InputError(f"{self} cannot be: give counts of at least 1 and lengths above 0 m")
+
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel in metres."""
+        return self.extent[0] / self.rows, self.extent[1] / self.columns
+
+    @property
+    def detector_spacing(self) -> float:
+        """Distance of neighbouring detector centres in metres."""
+        return self.detector_extent / self.n_detectors
+
+    @property
+    def angles(self) -> Tensor:
+        """theta in radians, float64 ``(angles,)``."""
+        return (torch.arange(self.n_angles, dtype=torch.float64) + 0.5) * (torch.pi / self.n_angles)
+
+    @property
+    def detectors(self) -> Tensor:
+        """s in metres, float64 ``(detectors,)``."""
+        index = torch.arange(self.n_detectors, dtype=torch.float64)
+        return (index - (self.n_detectors - 1) / 2) * self.detector_spacing
+
+
+LODOPAB = ParallelBeam(362, 362, (0.26, 0.26), 1000, 513, math.hypot(0.26, 0.26))
+"""LoDoPaB-CT's reconstruction: 362 x 362 pixels on [-0.13, 0.13]^2 m, 1000 angles, 513 detectors on the diagonal.
+
+Source: Leuschner et al., Scientific Data 8, 109 (2021). Its simulation has 1000 x 1000 pixels.
+"""
+
+
+def ray_transform(image: Tensor, geometry: ParallelBeam) -> Tensor:
+    """Line integrals through an image: p[a, k] = integral of mu along x cos(theta_a) + y sin(theta_a) = s_k.
+
+    Joseph's method: a ray is followed from row to row, or from column to column where it crosses more of them; mu is
+    interpolated linearly between the two pixels beside it and zero outside the image.
+
+    Args:
+        image: mu in 1/m, ``(..., rows, columns)``, float32 or float64.
+        geometry: where pixels and rays are.
+
+    Returns:
+        p, ``(..., angles, detectors)``, without unit; dtype and device of ``image``. Its gradient is
+        :func:`back_projection`, to rounding.
+
+    Raises:
+        InputError: the image is not of the geometry's size, or not float32 or float64.
+
+    Source: Joseph, IEEE Transactions on Medical Imaging 1 (1982).
+    """
+    _check(image, "image", (geometry.rows, geometry.columns))
+    return _apply(image, ("project", "transpose", _joseph(geometry)))
+
+
+def back_projection(sinogram: Tensor, geometry: ParallelBeam) -> Tensor:
+    """The adjoint of :func:`ray_transform`, as the transposed matrix: <A x, p> = <x, A* p> with plain sums.
+
+    b[i, j] = sum_ak w[a, k, i, j] p[a, k], w in metres: the length of ray k at angle a that counts for pixel (i, j).
+    As an operator on functions, with integrals for sums, the adjoint is this times detector_spacing (pi / n_angles) /
+    (pixel area).
+
+    Args:
+        sinogram: p, ``(..., angles, detectors)``, float32 or float64.
+        geometry: where pixels and rays are.
+
+    Returns:
+        b, ``(..., rows, columns)``, the unit of p times metre; dtype and device of ``sinogram``.
+
+    Raises:
+        InputError: the sinogram is not of the geometry's size, or not float32 or float64.
+    """
+    _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
+    return _apply(sinogram, ("transpose", "project", _joseph(geometry)))
+
+
+def fbp(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:
+    """Filtered back-projection: mu[i, j] = pi / n_angles sum_a q_a(x_i cos(theta_a) + y_j sin(theta_a)).
+
+    q_a is p[a] filtered by |f| W(f) and interpolated linearly between the detectors. With f in cycles per detector
+    and the cut-off c = frequency_scaling / 2, W is zero above c and below it
+
+    - "ram-lak": 1
+    - "shepp-logan": sin(pi f / 2 c) / (pi f / 2 c)
+    - "cosine": cos(pi f / 2 c)
+    - "hann": cos(pi f / 2 c)^2
+
+    The filter is the convolution with the inverse Fourier transform of |f| W(f) in closed form, of a sinogram that is
+    zero beyond its detectors: no constant is fitted, and no wrap-around or shifted mean comes from a padded length.
+
+    Args:
+        sinogram: p, ``(..., angles, detectors)``, float32 or float64.
+        geometry: where pixels and rays are.
+        window: one of the four; LoDoPaB's baseline is "hann" with frequency_scaling 0.641.
+        frequency_scaling: the cut-off relative to the detector's highest frequency, above 0 and at most 1.
+
+    Returns:
+        mu in 1/m, ``(..., rows, columns)``; dtype and device of ``sinogram``. Zero counts for what no detector saw.
+
+    Raises:
+        InputError: the sinogram is not of the geometry's size, or not float32 or float64; an unknown window; a
+            frequency scaling outside (0, 1].
+
+    Source: Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), section 3.3; windows as in ODL.
+    """
+    _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
+    taps = ramp_taps(geometry.n_detectors, window, frequency_scaling) / geometry.detector_spacing
+    return _apply(sinogram, ("convolve", "convolve", taps), ("transpose", "project", _linear(geometry)))
+
+
+def ramp_taps(n: int, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:
+    """The ramp filter's impulse response h[m] = 2 int_0^c f W(f) cos(2 pi f m) df for a detector spacing of 1.
+
+    Args:
+        n: how many, from m = 0; h is symmetric.
+        window: W, as in :func:`fbp`.
+        frequency_scaling: twice the cut-off c.
+
+    Returns:
+        h, float64 ``(n,)``; for "ram-lak" 1/4, then 0 for even m and -1 / (pi m)^2 for odd m.
+
+    Raises:
+        InputError: an unknown window; a frequency scaling outside (0, 1].
+    """
+    check_choice("window", window, WINDOWS)
+    if not 0 < frequency_scaling <= 1:
+        raise InputError(f"frequency_scaling {frequency_scaling} is not in (0, 1]: give the cut-off's share of Nyquist")
+    cut, lag = frequency_scaling / 2, torch.arange(n, dtype=torch.float64)
+
+    def ramp(shift: float) -> Tensor:  # 2 int_0^c f cos(2 pi f (m + shift)) df
+        x = cut * (lag + shift)
+        return cut**2 * (2 * torch.sinc(2 * x) - torch.sinc(x) ** 2)
+
+    def sine(sign: int) -> Tensor:  # 2 c / pi int_0^c sin(2 pi f (1 / 4 c + sign m)) df
+        x = 0.25 + sign * cut * lag
+        return 2 * cut**2 * x * torch.sinc(x) ** 2
+
+    if window == "shepp-logan":
+        return sine(1) + sine(-1)
+    if window == "cosine":
+        return (ramp(0.25 / cut) + ramp(-0.25 / cut)) / 2
+    if window == "hann":
+        return ramp(0) / 2 + (ramp(0.5 / cut) + ramp(-0.5 / cut)) / 4
+    return ramp(0)
+
+
+def hu_to_attenuation(hu: Tensor) -> Tensor:
+    """Hounsfield units to linear attenuation in 1/m: mu = HU (MU_WATER - MU_AIR) / 1000 + MU_WATER.
+
+    Source: LoDoPaB-CT, Leuschner et al., Scientific Data 8, 109 (2021), which has mu = MU_AIR at -1000 HU.
+    """
+    return hu * ((MU_WATER - MU_AIR) / 1000) + MU_WATER
+
+
+def attenuation_to_hu(mu: Tensor) -> Tensor:
+    """Linear attenuation in 1/m to Hounsfield units, the inverse of :func:`hu_to_attenuation`."""
+    return (mu - MU_WATER) * (1000 / (MU_WATER - MU_AIR))
+
+
+def photon_noise(sinogram: Tensor, generator: np.random.Generator, n_photons: float = 4096) -> Tensor:
+    """A low-dose measurement of a sinogram: -log(N / n_photons), N ~ Poisson(n_photons exp(-p)), N = 0 taken as 0.1.
+
+    The line integrals p are the physical ones. LoDoPaB's division by MU_MAX is not done here but where its files are
+    read and written: they hold the returned values divided by MU_MAX.
+
+    Args:
+        sinogram: p, ``(..., angles, detectors)``, without noise and without unit.
+        generator: what the counts are drawn from; the same state gives the same noise.
+        n_photons: that reach a detector pixel through empty space.
+
+    Returns:
+        Shape, dtype and device of ``sinogram``; at most log(10 n_photons).
+
+    Raises:
+        InputError: the sinogram has a value that is not finite, or ``n_photons`` is not positive.
+
+    Source: LoDoPaB-CT, Leuschner et al., Scientific Data 8, 109 (2021).
+    """
+    if not torch.isfinite(sinogram).all():
+        raise InputError(f"the sinogram {tuple(sinogram.shape)} has values that are not finite: mend or leave it out")
+    if not n_photons > 0:
+        raise InputError(f"n_photons {n_photons} is not positive: give the photons per detector pixel, such as 4096")
+    expected = n_photons * np.exp(-sinogram.detach().cpu().double().numpy())
+    counts = np.maximum(generator.poisson(expected), 0.1)
+    return torch.as_tensor(-np.log(counts / n_photons)).to(sinogram)
+
+
+def _check(x: Tensor, what: str, size: tuple[int, int]) -> None:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"the {what} is {x.dtype}: make it torch.float32 or torch.float64")
+    if x.shape[-2:] != size:
+        raise InputError(f"the {what} {tuple(x.shape)} does not fit the geometry: it needs (..., {size[0]}, {size[1]})")
+
+
+@lru_cache(maxsize=8)
+def _joseph(geometry: ParallelBeam) -> Footprint:
+    """Joseph's weights: a triangle as wide as a pixel's step across the rays, in area that of the pixel."""
+    footprint = _linear(geometry)
+    width = torch.maximum(footprint.per_row.abs(), footprint.per_column.abs())
+    area = geometry.pixel_size[0] * geometry.pixel_size[1]
+    return footprint._replace(width=width, scale=area / geometry.detector_spacing / width)
+
+
+@lru_cache(maxsize=8)
+def _linear(geometry: ParallelBeam) -> Footprint:
+    """Linear interpolation between the detectors, averaged over the half circle."""
+    height, width = (size / geometry.detector_spacing for size in geometry.pixel_size)
+    per_row, per_column = geometry.angles.cos() * height, geometry.angles.sin() * width
+    middle = (geometry.rows - 1) / 2 * per_row + (geometry.columns - 1) / 2 * per_column
+    return Footprint(
+        rows=geometry.rows,
+        columns=geometry.columns,
+        n_detectors=geometry.n_detectors,
+        offset=(geometry.n_detectors - 1) / 2 - middle,
+        per_row=per_row,
+        per_column=per_column,
+        width=torch.ones_like(per_row),
+        scale=torch.full_like(per_row, torch.pi / geometry.n_angles),
+    )
+
+
+class _Linear(torch.autograd.Function):
+    """A linear map by the name of its function, with the name of its transpose, which is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
+        ctx.name, ctx.transposed, ctx.table = name, transposed, table
+        if x.device.type != "cpu":
+            return getattr(_ct_footprint, name)(x, table)
+        from recon.physics import _ct_cpu  # here, so that importing recon does not wait for numba
+
+        return getattr(_ct_cpu, name)(x, table)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Linear.apply(grad, ctx.transposed, ctx.name, ctx.table), None, None, None
+
+
+def _apply(x: Tensor, *maps: tuple[str, str, Footprint | Tensor]) -> Tensor:
+    """One map after the other on ``(..., a, b)``."""
+    y = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    for arguments in maps:
+        y = _Linear.apply(y, *arguments)
+    return y.reshape(*x.shape[:-2], *y.shape[1:])
