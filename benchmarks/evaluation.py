@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation runs/mri/RUN --slices 3 --shifts 16
 
 The loop runs f(x) and f(T x) for every shift, shifts with torch.roll, moves both to the CPU and measures with
-scikit-image. The evaluator measures the same figures (protocols plain and equivariance). Both run in turn in one process on
-the same slices and shifts. Prints a table in Markdown; exit code 1 if a figure differs by more than 1e-6.
+scikit-image. The evaluator measures the same figures (protocols plain and equivariance). Both run in turn in one
+process on the same slices and shifts. Prints a table in Markdown; exit code 1 if a figure differs by more than 1e-6.
 """
 
 from __future__ import annotations

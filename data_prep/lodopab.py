@@ -55,6 +55,10 @@ class LoDoPaBDataset(Dataset[Sample]):
         InputError: no such file or folder, a bad file (see `find_ct_volumes`), or bad settings.
     """
 
+    baseline = "fbp"  # what the input is, as an image
+    own_kind = "chest-ct"  # of `outside_images`, what is not outside for such data
+    per_image = True  # quality is an image's, not a volume's
+
     def __init__(
         self,
         data: Path,

@@ -126,7 +126,7 @@ def subjects_of(dataset: ReconstructionDataset, protocols: Sequence[str]) -> lis
     inside = [protocol for protocol in protocols if protocol != "outside"]
     found: list[tuple[str, int | None, list[str]]] = []
     if inside:
-        found += [(volume.name, number, inside) for number, volume in enumerate(dataset.volumes)]
+        found += [(dataset.volumes[number].name, number, inside) for number in range(len(dataset.volumes))]
     if "outside" in protocols:
         found += [(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
     return found

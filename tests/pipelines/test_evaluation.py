@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 
+import h5py
 import pytest
 import torch
 
 from pipelines.evaluate import main
 from pipelines.evaluation import PARTS, Evaluation
 from pipelines.runs import open_run
+from tests.data_prep.files import write_dataset, write_volume
 
 FLAGS = ["--protocols", "plain", "equivariance", "noise", "margins", "--shifts", "3"]
 
@@ -118,6 +120,32 @@ def test_resuming_with_something_else(halfway, run, capsys, tmp_path):
     assert "truncated" in refused(capsys, "--resume", halfway)
 
 
+def test_resuming_on_other_data(train, tmp_path, capsys, monkeypatch):
+    data = write_dataset(tmp_path / "data", {"train": 1, "val": 2})
+    own = train("--data", str(data))
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main([str(own), *FLAGS, "--out", str(tmp_path / "out")]) == 130
+    write_volume(data / "singlecoil_val" / "file1.h5", seed=9)  # of the same size
+    assert "file1.h5 changed since" in refused(capsys, "--resume", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"arguments": [], "inputs": {}}', '{"arguments": {}, "inputs": {}}'])
+def test_resuming_what_is_no_evaluation(content, tmp_path, capsys):
+    (tmp_path / "evaluation.json").write_text(content)
+    assert "no folder of recon-evaluate" in refused(capsys, "--resume", tmp_path)
+
+
+def test_an_error_on_one_device_stops_the_others(run, tmp_path, capsys):
+    data = write_dataset(tmp_path / "data", {"val": 8})
+    with h5py.File(data / "singlecoil_val" / "file1.h5", "a") as file:
+        file["kspace"][0] = float("nan")
+    flags = ["--data", str(data), "--protocols", "plain", "equivariance", "--shifts", "40", "--devices", "cpu", "cpu"]
+    assert main([str(run), *flags, "--out", str(tmp_path / "out")]) == 2
+    assert "file1 slice 0 is not finite" in capsys.readouterr().err
+    assert len(list((tmp_path / "out" / PARTS).rglob("*.csv"))) < 8
+
+
 def test_flags_that_cannot_be(capsys, run, tmp_path):
     out = ["--out", tmp_path / "out"]
     assert "at least one RUN" in refused(capsys, *out)
@@ -125,6 +153,11 @@ def test_flags_that_cannot_be(capsys, run, tmp_path):
     assert "--noise-levels" in refused(capsys, run, *out, "--noise-levels", "-1")
     assert "no device" in refused(capsys, run, *out, "--devices", "cuda:99")
     assert "--shifts" in refused(capsys, run, *out, "--shifts", "-3")
+    assert "--batch-size" in refused(capsys, run, *out, "--batch-size", "0")
+    assert "side of 32" in refused(capsys, run, *out, "--max-shift", "100000")
+    assert "twice" in refused(capsys, run, *out, "--noise-levels", "0.1", "0.10")
+    assert "folder multicoil_val" in refused(capsys, run, *out, "--dataset.challenge", "multicoil")
+    assert "image height 30" in refused(capsys, run, *out, "--dataset.image_size", "[30, 32]")
     assert not (tmp_path / "out").exists()
 
 

@@ -181,6 +181,40 @@ def test_new_content_at_the_border(same, aps):
     assert max(errors(trained, "realistic-shift")) > 1e-8
 
 
+def test_new_content_is_compared_in_the_file_s_units(aps, tmp_path):
+    """A file of other units gives the same relative errors: R, the images and the constants scale together."""
+
+    def scaled(factor):
+        data = write_dataset(tmp_path / str(factor), {"val": 1}, size=(48, 40))
+        with h5py.File(data / "singlecoil_val" / "file0.h5", "a") as file:
+            for key in ("kspace", "reconstruction_esc"):
+                file[key][...] = file[key][()] * factor
+        return measure(aps.task, FastMRIDataset(data, "val"), ["realistic-shift", "physical-shift"], FEW)
+
+    small, large = scaled(1), scaled(4096)  # a power of two
+    for one, other in zip(small, large, strict=True):
+        assert other.value == pytest.approx(one.value * (4096 if one.metric == "max_abs" else 1), rel=1e-3, abs=1e-6)
+    assert min(row.value for row in small if row.metric == "psnr_eq") > 0
+
+
+def test_a_blank_slice_is_a_tie_wherever_it_stands(aps, tmp_path):
+    data = write_dataset(tmp_path / "data", {"val": 1}, size=(32, 32))
+    with h5py.File(data / "singlecoil_val" / "file0.h5", "a") as file:
+        file["kspace"][1] = 0
+    protocols = [name for name in PROTOCOLS if name not in ("plain", "noise", "outside")]
+    rows = measure(aps.task, FastMRIDataset(data, "val"), protocols, FEW)
+    assert {row.status for row in rows if row.slice == 1} == {"tie"}
+    assert "tie" not in {row.status for row in rows if row.slice == 0}
+
+
+@pytest.mark.parametrize("size", [(40, 40), (48, 48), (24, 40), None])
+def test_what_is_padded_is_not_in_view(same, tmp_path, size):
+    data = write_dataset(tmp_path / "data", {"val": 1}, size=(48, 40))
+    rows = measure(same, FastMRIDataset(data, "val", image_size=size), ["physical-shift"], FEW)
+    whole = [row for row in rows if float(row.shift_y).is_integer() and float(row.shift_x).is_integer()]
+    assert max(errors(whole, "physical-shift", "nmse_eq_input")) < 1e-10
+
+
 def test_margins_are_those_of_the_selectors(aps, stride):
     rows = measure(aps.task, aps.dataset, ["margins"], FEW)
     assert len(rows) == len(aps.dataset) * aps.task.network.n_levels
@@ -198,3 +232,6 @@ def test_output_that_is_not_finite_is_refused(aps):
 def test_batches_change_no_shift(aps):
     one, four = (measure(aps.task, aps.dataset, ["equivariance"], Settings(5, batch_size=n)) for n in (1, 4))
     assert [row[:6] for row in one] == [row[:6] for row in four]
+    for a, b in zip(one, four, strict=True):
+        if a.metric != "psnr_eq":
+            assert a.value == pytest.approx(b.value, rel=1e-3, abs=1e-9)
