@@ -97,8 +97,9 @@ def observe(
 
     As in LoDoPaB, the object is the image interpolated linearly between its pixel centres, mirrored in the outer half
     of the border's pixels and zero outside the square; it is sampled and projected on a finer grid than that of the
-    reconstruction, 1000 x 1000 for 362 x 362, so that no reconstruction can undo the projection's own rounding. T
-    moves that object, by fractions of a pixel as exactly as by whole ones; what leaves the square is gone.
+    reconstruction, 1000 x 1000 for 362 x 362, so that the reconstruction's own grid does not explain the data (no
+    inverse crime). T moves that object, by fractions of a pixel as exactly as by whole ones; what leaves the square is
+    gone.
 
     Args:
         ground_truth: g = mu / MU_MAX, float32 (slices, rows, columns).

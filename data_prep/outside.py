@@ -17,10 +17,10 @@ from torch import Tensor
 from data_prep.crop import fit_center
 from data_prep.seeds import generator
 from recon.errors import InputError, check_choice
+from recon.physics.ct import MU_AIR, MU_WATER
 
 N_IMAGES = 4
 PHOTOGRAPHS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png")  # in scikit-image's wheels, 0.24 to 0.26
-MU_WATER, MU_AIR = 20.0, 0.02  # 1/m, as in LoDoPaB-CT (arXiv 1910.01113)
 
 
 class OutsideImage(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-CT_PHYSICS = tuple(f"recon/physics/{name}" for name in ("ct.py", "_ct_cpu.py", "_ct_footprint.py"))
+CT_PHYSICS = ("recon/compiled.py", *(f"recon/physics/{name}" for name in ("ct.py", "_ct_cpu.py", "_ct_footprint.py")))
 """The code of the ray transform and its inverse."""
 
 
