@@ -65,6 +65,7 @@ class FastMRIDataset(Dataset[Sample]):
     baseline = "zero-filled"  # what the input is, as an image
     own_kind = "brain-mri"  # of `outside_images`, what is not outside for such data
     per_image = False  # quality is a volume's, not an image's
+    transposed = False  # rows run from front to back, as one looks at them
 
     def __init__(
         self,
@@ -135,6 +136,10 @@ class FastMRIDataset(Dataset[Sample]):
         _, kspace, maps = self._still
         kspace = move_object(kspace, shift, maps)
         return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
+
+    def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
+        """Make any image (rows, columns) an input, with its mean and std: see `normalise`."""
+        return normalise(image)
 
     def in_view(self, index: int, shift: Sequence[float]) -> tuple[slice, slice]:
         """Return the rows and columns of a sample whose content is in view before and after a move.

@@ -16,9 +16,11 @@ from data_prep.ct_simulation import observe, photons
 from data_prep.ct_volume import CTVolume, find_ct_volumes
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.handles import Handles
-from data_prep.sample import Sample, check_sizes, roll_together
+from data_prep.sample import EPS, Sample, check_sizes, roll_together
 from recon.errors import InputError
 from recon.physics.ct import ramp_taps
+
+STD = 1 / 16  # of mu / MU_MAX, 250 HU: inputs and what is missing in them are then of order 1; a power of two is exact
 
 
 class LoDoPaBDataset(Dataset[Sample]):
@@ -26,7 +28,7 @@ class LoDoPaBDataset(Dataset[Sample]):
 
     The input is the filtered back-projection of the low-dose observation, not clipped; by default with the filter of
     LoDoPaB's baseline. Input and target are mu / MU_MAX, the target in [0, 1]; both are left in this unit, which is
-    the same for all images: `mean` is 0 and `std` is 1. `data_range` is max(g) - min(g) of each target g, as far as
+    the same for all images: `mean` is 0 and `std` is STD. `data_range` is max(g) - min(g) of each target g, as far as
     `image_size` shows it, without what is padded.
 
     The images of LoDoPaB are transposed: their rows run along the patient's left-right axis.
@@ -58,6 +60,7 @@ class LoDoPaBDataset(Dataset[Sample]):
     baseline = "fbp"  # what the input is, as an image
     own_kind = "chest-ct"  # of `outside_images`, what is not outside for such data
     per_image = True  # quality is an image's, not a volume's
+    transposed = True  # rows run from left to right: to be looked at, images are transposed
 
     def __init__(
         self,
@@ -133,6 +136,10 @@ class LoDoPaBDataset(Dataset[Sample]):
         """Whether `moved` moves coils along with the object: never, there are none."""
         return False
 
+    def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
+        """Make any image (rows, columns), scaled to a size of 1, an input (1, rows, columns), with mean and std."""
+        return (image / image.abs().max().clamp(min=EPS) / STD)[None], 0.0, STD
+
     def in_view(self, index: int, shift: Sequence[float]) -> tuple[slice, slice]:
         """Return the rows and columns of a sample whose content is in view before and after a move.
 
@@ -186,10 +193,10 @@ class LoDoPaBDataset(Dataset[Sample]):
             data_range = shown.max() - shown.min()
             target = self._fit(volume, whole)[None] if with_target else target
         return Sample(
-            image=self._fit(volume, image)[None],
+            image=self._fit(volume, image)[None] / STD,
             target=target,
             mean=torch.tensor(0.0),
-            std=torch.tensor(1.0),
+            std=torch.tensor(STD),
             data_range=data_range,
             volume=torch.tensor(v),
             slice=torch.tensor(s),

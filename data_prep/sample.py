@@ -22,10 +22,10 @@ class Sample(NamedTuple):
 
     Attributes:
         image: (1, rows, columns) float32: the network's input, not clamped. MRI: (x - mean) / std of the magnitude x
-            of the zero-filled image. CT: the filtered back-projection.
+            of the zero-filled image. CT: the filtered back-projection / std.
         target: (1, rows, columns) float32 in the file's units, not normalised; (1, 0, 0) where there is none.
         mean: 0-d float32, in the file's units. MRI: mean of the input slice x. CT: 0.
-        std: 0-d float32, in the file's units. MRI: standard deviation (n - 1) of x, plus 1e-11. CT: 1.
+        std: 0-d float32, in the file's units. MRI: standard deviation (n - 1) of x, plus 1e-11. CT: 1/16.
         data_range: 0-d float32: R of PSNR and SSIM; 0 where there is no target. MRI: target.max() of the whole
             volume. CT: target.max() - target.min() of the image.
         volume: 0-d int64: index into the data set's `volumes`.

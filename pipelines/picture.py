@@ -50,12 +50,12 @@ def save_picture(
         return "" if target is None else f"{float(psnr(image, target, batch.data_range, per_slice=True)):.2f} dB"
 
     def pixels(image: torch.Tensor) -> np.ndarray:
-        return image[0].cpu().numpy()
+        return (image[0].T if dataset.transposed else image[0]).cpu().numpy()
 
     def shown(image: torch.Tensor | None) -> np.ndarray | None:
         return None if target is None or image is None else pixels(image)
 
-    y, x = shift[0].tolist()
+    y, x = shift[0].flip(0).tolist() if dataset.transposed else shift[0].tolist()
     nmse = "exact: bit for bit equal" if bool(eq.equal[0]) else f"NMSE_eq {float(eq.nmse[0]):.1e}"
     top = float(batch.data_range if target is not None else expected.amax())
     error = expected * 0 if target is None else reconstruction - target

@@ -66,7 +66,10 @@ def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 
 def circular_shifts(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Equivariance and dPSNR over drawn shifts of each slice; quality of the volume over all its shifted inputs."""
+    """Equivariance and dPSNR over drawn shifts of each slice; quality of the volume over all its shifted inputs.
+
+    For the quality each output is shifted back, so that the same pixels and windows count as without a shift.
+    """
     quality = quality_of(subject)
     for name, passed in zip(subject.names, subject.passed, strict=True):
         shifts = _drawn(name, passed.sample, settings)
@@ -229,7 +232,7 @@ def _compare(
         expected = denormalise(_shifted(output, moves), sample)
         targets = _shifted(sample.target, moves) if sample.target.numel() else None
         if quality is not None:
-            quality.update(preds, sample, targets)
+            quality.update(circular_shift(preds, -moves), sample)
         status = "tie" if tie else "ok"
         yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, targets)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from recon.physics.ct import MU_MAX, attenuation_to_hu
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from data_prep import Sample
 from pipelines.subjects import Subject
 from recon.metrics import NMSE, PSNR, SSIM, nmse, psnr, ssim
+from recon.physics.ct import MU_MAX, attenuation_to_hu
 
 BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "cgls": "CGLS"}  # what needs no training, and its name
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
@@ -36,21 +36,20 @@ class VolumeQuality:
     """PSNR, SSIM and NMSE of one volume (MRI), over all images that are counted."""
 
     def __init__(self, subject: Subject) -> None:
-        self.name, self.measured = subject.name, subject.has_target
+        self.name, self.measured, self.shown = subject.name, subject.has_target, subject.shown
         kinds = {"psnr": PSNR, "ssim": SSIM, "nmse": NMSE}
         self.metrics = MetricCollection({name: kind(sync_on_compute=False) for name, kind in kinds.items()})
         self.metrics.to(subject.task.device)
         self.n_images = 0
 
-    def update(self, image: Tensor, sample: Sample, target: Tensor | None = None) -> None:
-        """Count images ``(batch, 1, rows, columns)`` in the file's units; the sample's target, or another one."""
+    def update(self, image: Tensor, sample: Sample) -> None:
+        """Count images ``(batch, 1, rows, columns)`` in the file's units, all of the sample's target."""
         if self.measured:
             n = len(image)
             number = torch.arange(self.n_images, self.n_images + n, device=image.device)
             self.n_images += n
-            target = sample.target if target is None else target
-            ranges = sample.data_range.expand(n)
-            self.metrics.update(image[:, 0], target[:, 0], ranges, torch.zeros_like(number), number)
+            preds, target = self.shown(image), self.shown(sample.target).expand(n, -1, -1)
+            self.metrics.update(preds, target, sample.data_range.expand(n), torch.zeros_like(number), number)
 
     def rows(self, protocol: str) -> Iterator[Row]:
         """One row of each metric."""
@@ -66,14 +65,14 @@ class ImageQuality:
     """
 
     def __init__(self, subject: Subject) -> None:
-        self.name, self.measured = subject.name, subject.has_target
+        self.name, self.measured, self.shown = subject.name, subject.has_target, subject.shown
         self.values: dict[tuple[int, str], list[float]] = defaultdict(list)
 
-    def update(self, image: Tensor, sample: Sample, target: Tensor | None = None) -> None:
-        """Count images ``(batch, 1, rows, columns)`` in the file's units; the sample's target, or another one."""
+    def update(self, image: Tensor, sample: Sample) -> None:
+        """Count images ``(batch, 1, rows, columns)`` in the file's units, all of the sample's target."""
         if not self.measured:
             return
-        preds, goal = image[:, 0], (sample.target if target is None else target)[:, 0]
+        preds, goal = self.shown(image), self.shown(sample.target).expand(len(image), -1, -1)
         ranges = sample.data_range.expand(len(preds))
         found = {
             "psnr": psnr(preds, goal, ranges, per_slice=True),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data_prep import OUTSIDE, OutsideImage, Sample, normalise, outside_images
+from data_prep import OUTSIDE, OutsideImage, Sample, center_crop, outside_images
 from pipelines.data import ReconstructionDataset
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError
@@ -96,6 +96,12 @@ class Subject:
         """The slices and f(x)."""
         return [reconstruct(self.task, sample, name) for name, sample in zip(self.names, self.samples, strict=True)]
 
+    def shown(self, image: Tensor) -> Tensor:
+        """The part ``(batch, rows, columns)`` of images ``(batch, 1, rows, columns)`` that is not padding."""
+        sides = image.shape[-2:]
+        size = sides if self.volume is None else self.dataset.volumes[self.volume].image_size
+        return center_crop(image[:, 0], [min(n, side) for n, side in zip(size, sides, strict=True)])
+
     @property
     def has_target(self) -> bool:
         """Whether quality can be measured."""
@@ -109,7 +115,7 @@ class Subject:
         """The images as the network's inputs, without a target."""
         found = []
         for number, (_, image) in enumerate(self._images):
-            normalised, mean, std = (torch.as_tensor(part, dtype=torch.float32) for part in normalise(image))
+            normalised, mean, std = map(torch.as_tensor, self.dataset.as_input(image))
             nothing = torch.zeros(1, 0, 0)
             numbers = torch.tensor(0), torch.tensor(number)
             found.append(Sample(normalised, nothing, mean, std, torch.tensor(0.0), *numbers))

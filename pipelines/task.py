@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from data_prep import Sample, stable_seed
+from data_prep import Sample, center_crop, stable_seed
 from pipelines.arithmetic import exact_arithmetic
 from recon.errors import InputError, check_choice
 from recon.layers import circular_shift
@@ -146,7 +146,12 @@ class ReconstructionTask(pl.LightningModule):
         where = batch.volume.to(self.device), batch.slice.to(self.device)
         case = where[0] * MANY_SLICES + where[1]
         group = case if self.per_image else where[0]
-        self.quality.update(reconstruction, batch.target[:, 0], batch.data_range, group, where[1])
+        volumes = self.trainer.datamodule.val.volumes  # type: ignore[attr-defined]
+        sides = [
+            min(pair) for pair in zip(batch.image.shape[-2:], volumes[int(batch.volume[0])].image_size, strict=True)
+        ]
+        preds, target = center_crop(reconstruction, sides), center_crop(batch.target[:, 0], sides)  # without padding
+        self.quality.update(preds, target, batch.data_range, group, where[1])
         expected = circular_shift(reconstruction[:, None], shifts)[:, 0]
         self.shift_error.update(shifted, expected, batch.data_range, case=case)
 

@@ -50,9 +50,10 @@ def test_input_is_the_reconstruction_of_what_was_measured_and_target_the_ground_
     for index, (v, s) in enumerate(data.slices):
         sample, expected = data[index], torch.from_numpy(gaussians(3, seed=v)[0][s])
         assert torch.equal(sample.target[0], expected)
-        assert error(sample.image[0], expected) < 0.05, "the same values, in the same unit, the same way round"
-        assert error(sample.image[0].mT, expected) > 0.3, "control"
-        assert (sample.mean, sample.std) == (0, 1)
+        image = sample.image[0] * sample.std
+        assert error(image, expected) < 0.05, "the same values, in the same unit, the same way round"
+        assert error(image.mT, expected) > 0.3, "control"
+        assert (sample.mean, sample.std) == (0, 1 / 16)
         assert sample.data_range == expected.max() - expected.min()
         assert (sample.volume, sample.slice) == (v, s)
         assert [part.dtype for part in sample] == [torch.float32] * 5 + [torch.int64] * 2
@@ -224,11 +225,11 @@ class TestMoved:
         write_data(tmp_path / "ground_truth_val_000.hdf5", images)
         write_data(tmp_path / "observation_val_000.hdf5", gaussians(1)[1], n_photons=1e12)
         data = dataset(tmp_path / "observation_val_000.hdf5", None, **self.CLEAR)
-        moved = data.moved(0, (12, 0)).image[0]
+        moved = data.moved(0, (12, 0)).image[0] / 16
         assert moved[2:10].abs().mean() < 0.01
         torch.testing.assert_close(moved[14:18, 4:-4].mean(), torch.tensor(0.2), atol=0.01, rtol=0)
         torch.testing.assert_close(moved[22:30, 4:-4].mean(), torch.tensor(0.1), atol=0.01, rtol=0)
-        away = data.moved(0, (-8, 0)).image[0]
+        away = data.moved(0, (-8, 0)).image[0] / 16
         torch.testing.assert_close(away[2:22, 4:-4].mean(), torch.tensor(0.1), atol=0.01, rtol=0)
         assert away[26:].abs().mean() < 0.01
 

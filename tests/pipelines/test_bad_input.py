@@ -189,7 +189,7 @@ def test_evaluate_and_prepare_flags(capsys, run, tmp_path):
     assert "RUN" in refuse(capsys, evaluate.main)  # no run at all
     assert "without images" in refuse(capsys, prepare.main, "simulate", "--out", tmp_path / "out", "--noise=0.1")
     assert "--shifts" in refuse(capsys, evaluate.main, run, "--shifts=-1")
-    assert "no device" in refuse(capsys, evaluate.main, run, "--device=abacus")
+    assert "no device" in refuse(capsys, evaluate.main, run, "--devices=abacus")
     assert "singlecoil_train" in refuse(capsys, prepare.main, "index", tmp_path)
     (tmp_path / "image.nii").write_bytes(b"nothing")
     assert "image.nii" in refuse(capsys, prepare.main, "simulate", tmp_path / "image.nii", "--out", tmp_path / "out")

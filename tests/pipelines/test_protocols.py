@@ -109,11 +109,9 @@ def test_what_changes_nothing_has_the_baseline_s_quality(same, aps):
     def values(protocol, *metrics):
         return [row.value for row in rows if row.protocol == protocol and row.metric in metrics]
 
-    for protocol in ("plain", "flip-vertical", "flip-horizontal"):
-        baseline = values("zero-filled", "psnr", "nmse", "ssim")
+    baseline = values("zero-filled", "psnr", "nmse", "ssim")
+    for protocol in ("plain", "flip-vertical", "flip-horizontal", "shift"):
         assert values(protocol, "psnr", "nmse", "ssim") == pytest.approx(baseline, rel=1e-5)
-    # SSIM leaves out the windows that cross the border, other ones after a shift
-    assert values("shift", "psnr", "nmse") == pytest.approx(values("zero-filled", "psnr", "nmse"), rel=1e-5)
     assert max(errors(rows, "equivariance")) == 0
 
 

@@ -7,20 +7,26 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import data_prep
-from pipelines.protocols import Row
+from data_prep import Sample
+from pipelines.examples import draw_examples
+from pipelines.protocols import Row, Settings
+from pipelines.reports import Collected
 from pipelines.reports.evaluation import Example, RunFacts, evaluation_report
-from pipelines.reports.page import Number, Report, render_report, write_report
-from pipelines.summary import summarise
+from pipelines.reports.page import Figure, Number, Report, Table, render_report, write_report
+from pipelines.summary import print_tables, summarise
 
 DATA = "bundled sample, test split, simulated from magnitude"
 TYPICAL = {"stride": 3e-4, "lpf3": 4e-5, "aps": 0.0}  # NMSE_eq
@@ -33,7 +39,7 @@ class Made:
     """The inputs of a report for runs of a known typical error, made from random numbers."""
 
     def __init__(self, typical=TYPICAL, protocols=EVERYTHING, target=True, n_volumes=4, ties=False) -> None:
-        self.rows = []
+        self.rows, self.protocols = [], list(protocols)
         for run, error in typical.items():
             random = np.random.default_rng(0)  # the same volumes and shifts for each run
             self.rows += [(run, row) for row in _rows(random, error, protocols, target, n_volumes, ties)]
@@ -47,7 +53,7 @@ class Made:
         self.examples = [_example(np.random.default_rng(0), typical, target)]
 
     def report(self) -> Report:
-        settings = {"shifts": 16, "max_shift": 16, "seed": 0, "noise_levels": [0.1, 0.5]}
+        settings = {"protocols": self.protocols, "shifts": 16, "max_shift": 16, "seed": 0, "noise_levels": [0.1, 0.5]}
         environment = {
             "command": f"recon-evaluate {' '.join(run.name for run in self.runs)} --out evaluation",
             "started": "2026-11-23T05:28:13+0000",
@@ -122,8 +128,10 @@ def _shift_rows(random, protocol, name, shifts, error, target, tie) -> Iterator[
 
 
 def _facts(run, error) -> RunFacts:
+    dataset = {"center_fractions": [0.08], "accelerations": [4], "batch_size": 1, "max_shift": 0}
     network = {"widths": [16, 32, 64], "sampling": run.rstrip("3"), "blur": 3 if "3" in run else 1}
     config = {"task": "mri", "data": None, "seed": 0, "out": f"runs/{run}", "network": network}
+    config |= {"dataset": dataset, "evaluation": {"split": "test", "shifts": 4}}
     slope = 0.5 + error**0.5
     curves = [
         {
@@ -212,8 +220,10 @@ def test_every_figure_is_the_summarys(made, page):
 def test_the_answer_comes_first_and_in_words(made):
     answer = made.report().answer
     assert answer[0].startswith("Best PSNR: stride with ")
-    assert "the 2 sd of" in answer[0]
-    assert "ahead in all of them" in answer[0]
+    leads = _paired(made, "psnr", "stride", "lpf3")
+    errors = 2 * np.std(leads, ddof=1) / 2
+    assert f"by {np.mean(leads):.2f} dB on average (2 standard errors: {errors:.1e}".replace("e-0", "e-") in answer[0]
+    assert "over 4 volumes; ahead in all of them): the lead exceeds two standard errors" in answer[0]
     assert any(
         re.search(r"^stride is not shift equivariant: NMSE_eq up to .+ changes the PSNR by up to", s) for s in answer
     )
@@ -221,6 +231,64 @@ def test_the_answer_comes_first_and_in_words(made):
         part["n_cases"] for p, part in made.summaries["aps"].items() if "n_exact" in part and p != "realistic-shift"
     )
     assert f"aps is shift equivariant, exact: all {n} of {n} pairs are equal bit for bit." in answer
+
+
+def _paired(made, metric, *runs) -> np.ndarray:
+    values = [
+        [row.value for name, row in made.rows if (name, row.protocol, row.metric) == (run, "plain", metric)]
+        for run in runs
+    ]
+    return np.subtract(*values)
+
+
+def _set(made, run, metric, values) -> None:
+    """Other values of a run's quality, in its rows and its summary."""
+    values = iter(values)
+    made.rows = [
+        (name, row._replace(value=next(values)) if (name, row.protocol, row.metric) == (run, "plain", metric) else row)
+        for name, row in made.rows
+    ]
+    made.summaries[run] |= summarise([row for name, row in made.rows if name == run])
+
+
+def test_a_lead_is_judged_by_the_volumes_that_both_were_measured_on():
+    made = Made(typical={"aps": 0.0, "stride": 1e-3}, protocols=("plain",))
+    before = [row.value for name, row in made.rows if name == "aps" and (row.protocol, row.metric) == ("plain", "psnr")]
+    _set(made, "stride", "psnr", [value + lead for value, lead in zip(before, (0.3, -0.1, -0.1, 0.1), strict=True)])
+    said = made.report().answer[0]
+    assert "ahead of aps by 0.05 dB on average (2 standard errors: 0.19 dB over 4 volumes; ahead in 2 of them)" in said
+    assert "does not exceed two standard errors" in said
+    made.rows = [(name, row) for name, row in made.rows if (name, row.volume) != ("aps", "brain1")]
+    assert "measured on other volumes, nothing tells" in made.report().answer[0]
+    assert "with one volume, nothing tells" in Made(protocols=("plain",), n_volumes=1).report().answer[0]
+
+
+def _best_cells(report) -> list[Any]:
+    tables = [block for section in report.sections for block in section.blocks if isinstance(block, Table)]
+    return [cell for table in tables for row in table.rows for cell in row if getattr(cell, "best", False)]
+
+
+def test_runs_of_other_inputs_have_no_winner(made):
+    """Other masks, another split, or a baseline that differs: nothing is best, in words or in colour."""
+    assert _best_cells(made.report())
+    names = ("dataset", "evaluation", "baseline", "harmless")
+    for name in names:
+        other = Made(typical={"aps": 0.0, "stride": 1e-3})
+        config = dict(other.runs[1].config)
+        if name == "dataset":
+            config["dataset"] = config["dataset"] | {"center_fractions": [0.04]}
+        elif name == "evaluation":
+            config["evaluation"] = {"split": "val"}
+        elif name == "baseline":
+            other.summaries["stride"]["zero-filled"]["psnr"]["mean"] += 0.1
+        else:
+            config["dataset"] = config["dataset"] | {"batch_size": 8, "n_workers": 2, "max_shift": 16}
+        other.runs[1] = replace(other.runs[1], config=config)
+        report = other.report()
+        same = name == "harmless"
+        assert bool(_best_cells(report)) == same, name
+        assert ("Shaded" in render_report(report)) == same, name
+        assert report.answer[0].startswith("Best PSNR" if same else "The runs were measured on different data"), name
 
 
 def test_motion_is_told_in_whole_pixels_and_fractions(made):
@@ -233,6 +301,67 @@ def test_sections_stand_only_where_something_was_measured():
     titles = [section.title for section in Made(protocols=("plain", "shift"), n_volumes=1).report().sections]
     assert titles[:3] == ["Quality", "Pictures", "Shift equivariance"]
     assert not {"Outside the training distribution", "When the patient moves", "Phase margins"} & set(titles)
+
+
+@pytest.mark.parametrize(("protocols", "said"), [(("shift",), False), (("plain", "shift"), True)])
+def test_quality_is_missed_only_where_it_was_asked_for(protocols, said):
+    report = Made(protocols=protocols, target=False).report()
+    assert ("The files have no target, so quality was not measured." in report.answer) == said
+    assert ("Quality" in [section.title for section in report.sections]) == said
+
+
+def test_changed_inputs_without_the_unchanged_ones():
+    made = Made(protocols=("plain", "noise-0.1", "shift"))
+    made.protocols = ["noise"]
+    for summary in made.summaries.values():
+        del summary["plain"], summary["zero-filled"]
+    made.rows = [(run, row) for run, row in made.rows if row.protocol not in ("plain", "zero-filled")]
+    report = made.report()
+    assert report.sections[0].title == "Pictures"
+    assert "target" not in report.answer[0]
+    assert "noise 0.1" in render_report(report)
+
+
+class Files:
+    """One volume of one slice of random numbers."""
+
+    def __init__(self, side: int, seed: int) -> None:
+        self.volumes, self.slices = [SimpleNamespace(name="brain1", n_slices=1)], [(0, 0)]
+        random = torch.Generator().manual_seed(seed)
+        image, one, number = torch.rand(1, side, side, generator=random), torch.tensor(1.0), torch.tensor(0)
+        self.sample = Sample(image, torch.ones_like(image), 0 * one, one, one, number, number)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample
+
+
+def test_each_input_has_its_own_picture(made):
+    """Runs of another mask, and of another image size, beside two runs of one input."""
+    files = {"aps": Files(32, 0), "stride": Files(32, 0), "lpf3": Files(32, 1), "small": Files(24, 0)}
+    networks = {name: torch.nn.Identity() for name in files}
+    runs = [SimpleNamespace(name=name, dataset=files[name], task=task) for name, task in networks.items()]
+    examples = draw_examples(runs, [], Settings(), torch.device("cpu"))
+    assert [list(example.reconstructions) for example in examples] == [["aps", "stride"], ["lpf3"], ["small"]]
+    for example in examples:
+        for name, image in example.reconstructions.items():
+            np.testing.assert_array_equal(example.image, image, err_msg=name)  # the identity gives back its own input
+    other = Made(typical=dict.fromkeys(files, 1e-3))
+    other.examples = examples
+    section = next(section for section in other.report().sections if section.title == "Pictures")
+    captions = [block.caption for block in section.blocks if isinstance(block, Figure)]
+    assert ["The input of aps, stride." in captions[0], "lpf3" in captions[1], "small" in captions[2]] == [True] * 3
+
+
+def test_rows_are_gone_through_once(made):
+    page = made.page()
+    rows, made.rows = made.rows, iter(made.rows)
+    assert made.page() == page
+    made.rows = Collected(rows)
+    errors = [r for _, r in rows if (r.protocol, r.metric, r.status) == ("equivariance", "nmse_eq", "ok")]
+    worst = max(errors, key=lambda row: row.value)
+    assert made.rows.worst == (worst.volume, worst.slice, (worst.shift_y, worst.shift_x))
+    assert made.page() == page
+    made.rows = rows
 
 
 def test_nothing_is_fetched_and_nothing_runs(page):
@@ -294,6 +423,59 @@ def test_exact_rounding_and_ties_are_told_apart():
     assert re.search(
         r"all (\d+) of \1 pairs are equal bit for bit. \d+ more pairs are ties, counted apart.", answers[-2]
     )
+
+
+def test_identical_outputs_read_exact_everywhere(capsys):
+    made = Made(typical={"aps": 0.0, "stride": 1e-3}, protocols=("plain", "shift"))
+    part, other = made.summaries["aps"]["equivariance"], made.summaries["stride"]["equivariance"]
+    assert not {"psnr_eq_min", "psnr_eq_mean", "ssim_eq_min", "ssim_eq_mean"} & set(part)
+    assert {"psnr_eq_min", "ssim_eq_min", "ssim_eq_mean"} <= set(other)
+    section = next(section for section in made.report().sections if section.title == "Shift equivariance")
+    table = section.blocks[0]
+    read = dict(zip(table.columns, table.rows[0], strict=True))
+    for column, cell in read.items():
+        if "_eq" in column or "dPSNR" in column:
+            parts = [part if isinstance(part, str) else part.text for part in cell.parts]
+            assert parts == ["exact"], column
+            assert cell.best, column
+    print_tables(made.summaries, DATA)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "aps" in line and "/" in line)
+    assert line.count("exact") == 3
+    without = Made(typical={"aps": 0.0}, protocols=("shift",), target=False).page()
+    assert "dPSNR, worst (dB)" not in Page(without).text
+
+
+def test_exact_pairs_enter_no_ssim_and_undefined_errors_are_counted():
+    rows = []
+    for x, (nmse, ssim, status) in enumerate([(0.0, 1.0, "exact"), (0.1, 0.8, "ok"), ("", 0.2, "ok"), ("", 0, "tie")]):
+        for metric, value in (("nmse_eq", nmse), ("ssim_eq", ssim)):
+            rows.append(Row("equivariance", "brain1", 0, 0, 1 + x, metric, value, status))
+    part = summarise(rows)["equivariance"]
+    assert (part["n_cases"], part["n_exact"], part["n_ties"], part["n_blank"]) == (4, 1, 1, 1)
+    assert part["ssim_eq_mean"] == pytest.approx(0.5)
+    assert part["nmse_eq_mean"] == pytest.approx(0.05)
+    assert "n_blank" not in summarise(rows[:4])["equivariance"]
+
+
+def test_ties_of_one_run_alone_are_told_under_the_table():
+    made = Made(typical={"aps": 1e-5, "stride": 1e-3})  # both draw the same random numbers
+    assert "different numbers of pairs" not in made.page()
+    made.rows = [
+        (
+            name,
+            row._replace(status="tie")
+            if name == "aps" and row.protocol == "equivariance" and row.volume == "brain1"
+            else row,
+        )
+        for name, row in made.rows
+    ]
+    made.summaries["aps"] |= summarise([row for name, row in made.rows if name == "aps"])
+    parts = [made.summaries[run]["equivariance"] for run in ("aps", "stride")]
+    aps, stride = (part["n_cases"] - part["n_ties"] for part in parts)
+    assert aps < stride
+    text = " ".join(Page(made.page()).text.split())
+    assert f"Without ties the runs have different numbers of pairs (aps {aps}, stride {stride})." in text
+    assert f"(test images: aps {aps}, stride {stride})." in text
 
 
 def test_names_are_escaped():
