@@ -11,6 +11,7 @@ import torch
 from skimage.transform import iradon
 from torch.utils.data import DataLoader
 
+from benchmarks import tomography as benchmark
 from recon.errors import InputError
 from recon.physics import _ct_cpu, _ct_footprint, ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
@@ -162,35 +163,22 @@ def test_gpu_equals_cpu():
         assert relative(found.cpu(), function(x, SMALL)) < 1e-12
 
 
-def as_astra(geometry, image=None, sinogram=None, **options):
-    """ASTRA's projection of an image by Joseph's method, or its FBP of a sinogram; its x axis is our rows' axis."""
-    astra = pytest.importorskip("astra", reason="astra-toolbox has no package for this machine")
-    sides = [side / 2 for side in geometry.extent]
-    volume = astra.create_vol_geom(geometry.columns, geometry.rows, -sides[0], sides[0], -sides[1], sides[1])
-    rays = astra.create_proj_geom("parallel", geometry.detector_spacing, geometry.n_detectors, geometry.angles.numpy())
-    projector = astra.create_projector("linear", rays, volume)
-    try:
-        if image is not None:
-            return astra.create_sino(np.ascontiguousarray(image.numpy().T[::-1]), projector)[1]
-        into = astra.data2d.create("-vol", volume)
-        data = {"ProjectionDataId": astra.data2d.create("-sino", rays, sinogram.numpy()), "ReconstructionDataId": into}
-        astra.algorithm.run(
-            astra.algorithm.create({"type": "FBP", "ProjectorId": projector, **data, "option": options})
-        )
-        return astra.data2d.get(into)[::-1].T.copy()
-    finally:
-        astra.clear()
+@pytest.fixture
+def _astra():
+    pytest.importorskip("astra", reason="astra-toolbox has no package for this machine")
 
 
+@pytest.mark.usefixtures("_astra")
 def test_ray_transform_equals_astra():
     image = image_like(SMALL, dtype=torch.float32)
-    assert relative(ray_transform(image, SMALL), as_astra(SMALL, image=image)) < 1e-5
+    assert relative(ray_transform(image, SMALL), benchmark.astra_projection(image.numpy(), SMALL)) < 1e-5
 
 
 @pytest.mark.parametrize(("geometry", "limit"), [(SMALL, 2e-2), (LODOPAB, 6e-3)], ids=["small", "LoDoPaB"])
+@pytest.mark.usefixtures("_astra")
 def test_fbp_equals_astra(geometry, limit):
     image, sinogram = gaussian(geometry)
-    ours, theirs = fbp(sinogram, geometry), as_astra(geometry, sinogram=sinogram.float(), FilterType="ram-lak")
+    ours, theirs = fbp(sinogram, geometry), benchmark.astra_fbp(sinogram.float().numpy(), geometry)
     assert relative(ours, theirs) < limit
     assert relative(ours, image) < relative(theirs, image)  # the difference is the other's error
 
@@ -372,3 +360,21 @@ def test_photon_noise_is_the_generators():
 def test_bad_input_is_refused(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+def test_phantom_of_the_benchmark():
+    some = benchmark.phantom(SMALL, seed=3)
+    image = some.image(SMALL)
+    assert relative(ray_transform(image, SMALL), some.sinogram(SMALL)) < 2e-2
+    assert relative(some.image(SMALL, offset=1.0)[:-1, :-1], image[1:, 1:]) < 1e-12
+
+
+def test_benchmark(capsys, monkeypatch):
+    small = ["--size=40", "--slices=2", "--theirs=1", "--repeats=1", "--phantoms=1"]
+    assert benchmark.main(small) == 0
+    assert "projection, scikit-image" in capsys.readouterr().out
+    assert benchmark.main(["--repeats=0"]) == 2
+    monkeypatch.setattr(benchmark, "measure", lambda *_: {})
+    monkeypatch.setattr(benchmark, "quality", lambda *_: {"ours": 20.0, "ASTRA": 21.0})
+    assert benchmark.main(small) == 1
+    assert "better than ours" in capsys.readouterr().err
