@@ -14,20 +14,20 @@ from rich.table import Table
 
 from pipelines.qualities import BASELINES, Row
 
-QUALITY = ("psnr", "ssim", "nmse", "psnr_fr", "ssim_fr", "hu_lung", "hu_soft")
 SHIFT_ERRORS = {
     "nmse_eq": ("mean", "max"), "psnr_eq": ("mean", "min"), "ssim_eq": ("mean", "min"),
     "max_abs": ("max",), "dpsnr": ("mean", "max"),
 }  # fmt: skip
-STEPS = ("nmse_eq_input", "nmse_eq_network", "nmse_eq_acquisition", "nmse_eq")
+AGREEMENTS = ("psnr_eq", "ssim_eq")  # of identical outputs: infinite, and 1
 NEAREST = 5  # inputs named as nearest to a tie
 
 
 def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
 
-    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no mean of
-    PSNR_eq; ties enter no figure but their count.
+    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no figure
+    of PSNR_eq and SSIM_eq, what is undefined no figure of NMSE_eq ("n_blank" counts them, where there are some), and
+    ties no figure but their count.
 
     Args:
         rows: of one run.
@@ -60,19 +60,19 @@ def _statistics(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _quality(rows: Sequence[Row]) -> dict[str, Any]:
-    values = {metric: [float(row.value) for row in rows if row.metric == metric] for metric in QUALITY}
-    return {metric: _statistics(found) for metric, found in values.items() if found}
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.metric not in SHIFT_ERRORS:
+            values[row.metric].append(float(row.value))
+    return {metric: _statistics(found) for metric, found in values.items()}
 
 
 def _shift_errors(rows: Sequence[Row]) -> dict[str, Any]:
     cases = [row for row in rows if row.metric == "nmse_eq"]
     if not cases:
         return {}
-    part: dict[str, Any] = {
-        "n_cases": len(cases),
-        "n_exact": sum(row.status == "exact" for row in cases),
-        "n_ties": sum(row.status == "tie" for row in cases),
-    }
+    part = _counts(cases)
+    part["n_exact"] = sum(row.status == "exact" for row in cases)
     for metric, kinds in SHIFT_ERRORS.items():
         found = _values(rows, metric)
         if found:
@@ -87,8 +87,16 @@ def _shift_errors(rows: Sequence[Row]) -> dict[str, Any]:
     return part
 
 
+def _counts(cases: Sequence[Row]) -> dict[str, Any]:
+    """How many cases there are, how many of them are ties, and of how many others NMSE_eq has no value."""
+    part = {"n_cases": len(cases), "n_ties": sum(row.status == "tie" for row in cases)}
+    n_blank = sum(row.status == "ok" and row.value == "" for row in cases)
+    return part | ({"n_blank": n_blank} if n_blank else {})
+
+
 def _values(rows: Sequence[Row], metric: str) -> list[float]:
-    return [float(row.value) for row in rows if row.metric == metric and row.status != "tie" and row.value != ""]
+    left_out = ("tie", "exact") if metric in AGREEMENTS else ("tie",)
+    return [float(row.value) for row in rows if row.metric == metric and row.status not in left_out and row.value != ""]
 
 
 def _physical(rows: Sequence[Row]) -> dict[str, Any]:
@@ -98,8 +106,8 @@ def _physical(rows: Sequence[Row]) -> dict[str, Any]:
         found = [row for row in rows if _is_whole(row) == (kind == "whole")]
         cases = [row for row in found if row.metric == "nmse_eq"]
         if cases:
-            part[kind] = {"n_cases": len(cases), "n_ties": sum(row.status == "tie" for row in cases)}
-        for step in STEPS:
+            part[kind] = _counts(cases)
+        for step in dict.fromkeys(row.metric for row in found):
             values = _values(found, step)
             if values:
                 part[kind] |= {f"{step}_mean": float(np.mean(values)), f"{step}_max": float(np.max(values))}
@@ -128,6 +136,21 @@ def _margins(rows: Sequence[Row]) -> dict[str, Any]:
             for row in nearest
         ],
     }
+
+
+def n_counted(part: Mapping[str, Any]) -> int:
+    """How many cases of a protocol are no ties."""
+    return int(part["n_cases"] - part["n_ties"])
+
+
+def all_exact(part: Mapping[str, Any]) -> bool:
+    """Whether all outputs of a protocol are equal bit for bit, ties aside."""
+    return 0 < part.get("n_exact", 0) == n_counted(part)
+
+
+def only_ties(part: Mapping[str, Any]) -> bool:
+    """Whether a protocol met nothing but ties."""
+    return n_counted(part) == 0
 
 
 def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
@@ -184,7 +207,7 @@ _SHIFT_CAPTION = (
 def _quality_cells(part: Mapping[str, Any]) -> list[str]:
     digits = {"psnr": 2, "ssim": 4, "nmse": 4}
     if "psnr" not in part:
-        return ["no target", "", "", "0"]
+        return ["not measured", "", "", "0"]
     spread = part["psnr"]["n"] > 1
     return [
         *(f"{part[m]['mean']:.{n}f}" + (f" ± {part[m]['two_sd']:.{n}f}" if spread else "") for m, n in digits.items()),
@@ -193,12 +216,15 @@ def _quality_cells(part: Mapping[str, Any]) -> list[str]:
 
 
 def _shift_cells(part: Mapping[str, Any], margin: str) -> list[str]:
-    all_exact = part["n_exact"] == part["n_cases"]
-    psnr = "exact" if all_exact else f"{part['psnr_eq_min']:.1f}" if "psnr_eq_min" in part else "tie"
+    def said(key: str, form: str) -> str:
+        if key not in part:
+            return ""
+        return "exact" if all_exact(part) else f"{part[key]:{form}}"
+
     return [
-        f"{part['nmse_eq_max']:.1e}" if "nmse_eq_max" in part else "tie",
-        psnr,
-        f"{part['dpsnr_max']:.1e}" if "dpsnr_max" in part else "",
+        "tie" if only_ties(part) else said("nmse_eq_max", ".1e"),
+        "tie" if only_ties(part) else "exact" if all_exact(part) else said("psnr_eq_min", ".1f"),
+        said("dpsnr_max", ".1e"),
         margin,
         f"{part['n_exact']}/{part['n_cases']}",
         str(part["n_ties"]),
