@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,79 +12,87 @@ from torch import Tensor
 from data_prep import Sample
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.protocols import Row, Settings
-from pipelines.reports import Example
+from pipelines.reports import Collected, Example, Place
 from pipelines.runs import Run
 from pipelines.task import denormalise
 from recon.layers import circular_shift
 
-Place = tuple[str, int, tuple[int, int]]
-"""Volume, slice and shift."""
-
 
 @torch.inference_mode()
 def draw_examples(
-    runs: Sequence[Run], rows: Sequence[tuple[str, Row]], settings: Settings, device: torch.device
+    runs: Sequence[Run],
+    rows: Iterable[tuple[str, Row]] | Collected,
+    settings: Settings,
+    device: torch.device,
 ) -> list[Example]:
     """The middle slice of the first volume, and the slice and shift at which some run was least equivariant.
 
-    Runs whose data do not hold that slice are left out of it.
+    One example for each group of runs that see the same input there: not those of other masks or another image size.
+    Runs whose data do not hold that slice are left out.
 
     Args:
         runs: as evaluated.
-        rows: of all runs.
+        rows: (run, row) of all runs, or what was collected of them; gone through once.
         settings: as evaluated.
         device: to reconstruct on.
     """
     dataset = runs[0].dataset
     first = dataset.volumes[0]
     middle: Place = (first.name, first.n_slices // 2, (min(7, settings.max_shift), -min(3, settings.max_shift)))
-    places = dict.fromkeys([middle, *_least_equivariant(rows)])
+    worst = (rows if isinstance(rows, Collected) else Collected(rows)).worst
     with exact_arithmetic():
-        found = [_example(runs, place, device) for place in places]
-    return [example for example in found if example is not None]
+        return [
+            example for place in dict.fromkeys([middle, worst or middle]) for example in _examples(runs, place, device)
+        ]
 
 
-def _least_equivariant(rows: Sequence[tuple[str, Row]]) -> list[Place]:
-    errors = [
-        (float(row.value), row)
-        for _, row in rows
-        if row.protocol == "equivariance" and row.metric == "nmse_eq" and row.status == "ok" and row.value != ""
-    ]
-    if not errors:
-        return []
-    _, worst = max(errors, key=lambda error: error[0])
-    return [(worst.volume, int(worst.slice), (int(worst.shift_y), int(worst.shift_x)))]
-
-
-def _example(runs: Sequence[Run], place: Place, device: torch.device) -> Example | None:
-    volume, number, shift = place
-    move = torch.tensor([shift], device=device)
-    reconstructions, differences, samples = {}, {}, []
+def _examples(runs: Sequence[Run], place: Place, device: torch.device) -> list[Example]:
+    found: list[Example] = []
     for run in runs:
-        numbers = {found.name: i for i, found in enumerate(run.dataset.volumes)}
-        key = (numbers.get(volume, -1), number)
-        if key not in run.dataset.slices:
+        example = _example(run, place, device)
+        if example is None:
             continue
-        sample = Sample(*(part[None].to(device) for part in run.dataset[run.dataset.slices.index(key)]))
-        task = run.task.to(device)
-        output, moved = task(sample.image), task(circular_shift(sample.image, move))
-        task.to("cpu")
-        samples.append(sample)
-        reconstructions[run.name] = _pixels(denormalise(output, sample))
-        differences[run.name] = _pixels(denormalise(moved, sample) - denormalise(circular_shift(output, move), sample))
-    if not samples:
+        same = next((i for i, other in enumerate(found) if _same_input(other, example)), None)
+        if same is None:
+            found.append(example)
+        else:
+            found[same] = replace(
+                found[same],
+                reconstructions={**found[same].reconstructions, **example.reconstructions},
+                shift_differences={**found[same].shift_differences, **example.shift_differences},
+            )
+    return found
+
+
+def _same_input(one: Example, other: Example) -> bool:
+    if one.target is None or other.target is None:
+        return one.target is other.target and np.array_equal(one.image, other.image)
+    return np.array_equal(one.image, other.image) and np.array_equal(one.target, other.target)
+
+
+def _example(run: Run, place: Place, device: torch.device) -> Example | None:
+    volume, number, shift = place
+    names = [found.name for found in run.dataset.volumes]
+    key = (names.index(volume) if volume in names else -1, number)
+    if key not in run.dataset.slices:
         return None
-    sample, shown = samples[0], next(iter(reconstructions.values()))
+    sample = Sample(*(part[None].to(device) for part in run.dataset[run.dataset.slices.index(key)]))
+    move = torch.tensor([shift], device=device)
+    task = run.task.to(device)
+    output, moved = task(sample.image), task(circular_shift(sample.image, move))
+    task.to("cpu")
+    reconstruction = _pixels(denormalise(output, sample))
+    difference = _pixels(denormalise(moved, sample) - denormalise(circular_shift(output, move), sample))
     has_target = bool(sample.target.numel())
     return Example(
         volume=volume,
         slice=number,
         image=_pixels(denormalise(sample.image, sample)),
         target=_pixels(sample.target) if has_target else None,
-        data_range=float(sample.data_range) if has_target else float(shown.max() - shown.min()),
+        data_range=float(sample.data_range) if has_target else float(reconstruction.max() - reconstruction.min()),
         shift=shift,
-        reconstructions=reconstructions,
-        shift_differences=differences,
+        reconstructions={run.name: reconstruction},
+        shift_differences={run.name: difference},
     )
 
 

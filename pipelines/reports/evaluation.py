@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,8 @@ import yaml
 from pipelines.protocols import Row
 from pipelines.reports import figures
 from pipelines.reports.answer import answer
-from pipelines.reports.facts import Evaluation, Example, RunFacts
-from pipelines.reports.page import Block, Details, Facts, Figure, Image, Panel, Report, Section, Series, Table, Words
+from pipelines.reports.facts import Collected, Example, Findings, RunFacts
+from pipelines.reports.page import Block, Details, Facts, Figure, Image, Panel, Report, Section, Table, Words
 from pipelines.reports.pictures import pictures
 from pipelines.reports.sections import motion, outside_training, phase_margins, quality, shift_equivariance
 
@@ -28,13 +27,14 @@ CURVES = {
 DEFINITIONS = [
     ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean "
      "(g - p)²). SSIM: mean over slices, 7 x 7 windows. g is the target, p the reconstruction."),
-    ("± 2 sd", "Two sample standard deviations over volumes (MRI) or images (CT)."),
-    ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift by whole pixels."),
+    ("± 2 sd", "Two sample standard deviations over volumes (MRI) or images (CT); of dPSNR per image, over images."),
+    ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift by whole pixels; where "
+     "the object moves by fractions of one, the Fourier shift."),
     ("NMSE_eq", "|T f(x) - f(T x)|² / |T f(x)|², of a slice, on de-normalised images, with the unshifted image's "
      "normalisation. PSNR_eq and SSIM_eq: T f(x) is the reference."),
     ("dPSNR", "|PSNR(g, f(x)) - PSNR(T g, f(T x))| of a slice: what a shift changes. Per image, worst: the mean over "
      "images of their worst shift."),
-    ("exact", "Both outputs are equal bit for bit. Their PSNR_eq is infinite and enters no mean."),
+    ("exact", "Both outputs are equal bit for bit. They enter no figure of PSNR_eq (infinite) and SSIM_eq."),
     ("tie", "The input equals one of its own shifts, or two phases have the same score: there is no phase to choose. "
      "Ties enter no figure but their count."),
     ("zero-filled, FBP", "The input itself, as an image: the baseline of MRI, of CT."),
@@ -44,7 +44,7 @@ DEFINITIONS = [
 def evaluation_report(
     runs: Sequence[RunFacts],
     summaries: Mapping[str, Mapping[str, Any]],
-    rows: Iterable[tuple[str, Row]],
+    rows: Iterable[tuple[str, Row]] | Collected,
     examples: Sequence[Example],
     settings: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -54,23 +54,21 @@ def evaluation_report(
     Args:
         runs: in the order to show them in.
         summaries: by run, what :func:`pipelines.summary.summarise` gives, and "data".
-        rows: (run, row) of all runs.
+        rows: (run, row) of all runs, or what was collected of them; gone through once.
         examples: slices to show.
-        settings: of the measurement.
+        settings: of the measurement; "protocols" are the names that were asked for.
         environment: of the measurement, as :func:`pipelines.run_folder.environment` gives it.
     """
-    table: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for run, row in rows:
-        table[run, row.protocol, row.metric].append(row)
-    evaluation = Evaluation([Series(run.name, i) for i, run in enumerate(runs)], summaries, dict(table))
+    collected = rows if isinstance(rows, Collected) else Collected(rows)
+    findings = Findings(runs, summaries, collected, settings.get("protocols"))
     sections = [
-        quality(evaluation),
-        pictures(evaluation, examples),
-        shift_equivariance(evaluation),
-        outside_training(evaluation),
-        motion(evaluation),
-        phase_margins(evaluation),
-        _training(evaluation, runs),
+        quality(findings),
+        pictures(findings, examples),
+        shift_equivariance(findings),
+        outside_training(findings),
+        motion(findings),
+        phase_margins(findings),
+        _training(findings, runs),
         _differences(runs),
         _what_was_run(runs, settings, environment),
         Section("Definitions", "", [Facts(DEFINITIONS)]),
@@ -78,7 +76,7 @@ def evaluation_report(
     return Report(
         _title([run.name for run in runs]),
         list(dict.fromkeys(run.data for run in runs)),
-        answer(evaluation),
+        answer(findings),
         [section for section in sections if section.text or section.blocks],
     )
 
@@ -89,7 +87,7 @@ def _title(names: Sequence[str]) -> str:
     return f"Evaluation of {', '.join(names[:-1])}{' and ' if len(names) > 1 else ''}{names[-1]}"
 
 
-def _training(evaluation: Evaluation, runs: Sequence[RunFacts]) -> Section:
+def _training(findings: Findings, runs: Sequence[RunFacts]) -> Section:
     panels = []
     for column, (title, label) in CURVES.items():
         lines = {number: _line(run.curves, column) for number, run in enumerate(runs)}
@@ -100,7 +98,7 @@ def _training(evaluation: Evaluation, runs: Sequence[RunFacts]) -> Section:
     if not panels:
         return Section("Training", "", [])
     caption = "Losses compare only between runs that have the same loss."
-    return Section("Training", "One value for each epoch.", [Figure(panels, caption, evaluation.series)])
+    return Section("Training", "One value for each epoch.", [Figure(panels, caption, findings.series)])
 
 
 def _line(curves: Sequence[Mapping[str, str]], column: str) -> list[tuple[float, float]]:

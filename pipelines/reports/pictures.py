@@ -8,20 +8,25 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipelines.reports import figures
-from pipelines.reports.facts import Evaluation, Example
+from pipelines.reports.facts import Example, Findings
 from pipelines.reports.page import Figure, Image, Panel, Section
 from pipelines.reports.tables import error
 
 
-def pictures(evaluation: Evaluation, examples: Sequence[Example]) -> Section:
+def pictures(findings: Findings, examples: Sequence[Example]) -> Section:
     """A figure for each example."""
     if not examples:
         return Section("Pictures", "", [])
     text = "Below each reconstruction: its error, and f(T x) - T f(x), what a circular shift T of the input changes."
-    return Section("Pictures", text, [_figure(evaluation, i, example) for i, example in enumerate(examples)])
+    places = [(example.volume, example.slice, example.shift) for example in examples]
+    drawn = []
+    for i, example in enumerate(examples):
+        owners = f" The input of {', '.join(example.reconstructions)}." if places.count(places[i]) > 1 else ""
+        drawn.append(_figure(findings, i, example, owners))
+    return Section("Pictures", text, drawn)
 
 
-def _figure(evaluation: Evaluation, place: int, example: Example) -> Figure:
+def _figure(findings: Findings, place: int, example: Example, owners: str) -> Figure:
     shown = example.image if example.target is None else example.target
     top = float(np.percentile(shown, 99.8))
     images = example.reconstructions.values() or [example.image]
@@ -31,7 +36,7 @@ def _figure(evaluation: Evaluation, place: int, example: Example) -> Figure:
     panels = [Panel([Image(figures.image_png(shown, top), "Target", "fully sampled")], "Target")]
     panels = panels[: example.target is not None]
     panels.append(Panel(_with_error(example, "Input", example.image, top, error_size), "Input"))
-    for series in evaluation.series:
+    for series in findings.series:
         if series.name in example.reconstructions:
             column = _with_error(example, series.name, example.reconstructions[series.name], top, error_size)
             panels.append(Panel(column + _shift_difference(example, series.name, shift_size), series=series))
@@ -40,8 +45,8 @@ def _figure(evaluation: Evaluation, place: int, example: Example) -> Figure:
         for name, size, label in (("error", error_size, "error"), ("shift", shift_size, "f(T x) - T f(x)"))
         if size
     ]
-    place_of = f"{example.volume}, slice {example.slice}; T shifts by {example.shift} pixels"
-    caption = f"{place_of}. One scale for each kind of image; what is beyond it saturates."
+    place_of = f"{example.volume}, slice {example.slice}; T shifts by {example.shift} pixels."
+    caption = f"{place_of}{owners} One scale for each kind of image; what is beyond it saturates."
     return Figure(panels, caption, scales=scales, size="picture")
 
 

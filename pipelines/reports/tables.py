@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipelines.reports.facts import Evaluation, all_exact, only_ties, protocol_name
+from pipelines.reports.facts import Findings, protocol_name
 from pipelines.reports.page import Cell, Number, Series, Table
+from pipelines.summary import AGREEMENTS, SHIFT_ERRORS, all_exact, n_counted, only_ties
 
 Form = Callable[[float], str]
 
@@ -50,6 +51,11 @@ def error(value: float) -> str:
     return small(value) if value else "exact"
 
 
+def exact(value: float) -> str:
+    """The outputs are identical."""
+    return "exact"
+
+
 QUALITY = (
     ("psnr", "PSNR (dB)", decimals(2), 1),
     ("ssim", "SSIM", decimals(4), 1),
@@ -61,36 +67,38 @@ QUALITY = (
 )
 
 
-def number(evaluation: Evaluation, run: str, path: Sequence[str], form: Form) -> Number:
+def number(findings: Findings, run: str, path: Sequence[str], form: Form) -> Number:
     """A figure with its key."""
-    value = evaluation.get(run, *path)
+    value = findings.get(run, *path)
     return Number(form(value), value, "/".join((run, *path)))
 
 
-def cell(evaluation: Evaluation, run: str, column: Column) -> Cell:
+def cell(findings: Findings, run: str, column: Column) -> Cell:
     """One figure of one run: "exact" where all outputs are identical, empty where it was not measured."""
-    part, value = evaluation.get(run, column.path[0]), evaluation.get(run, *column.path)
-    if part and column.path[-1].startswith(("nmse_eq", "psnr_eq", "ssim_eq")) and "n_cases" in part:
-        if only_ties(part):
+    part, value = findings.get(run, column.path[0]), findings.get(run, *column.path)
+    form, metric = column.form, column.path[-1]
+    is_agreement = metric.startswith(AGREEMENTS)
+    if part and "n_cases" in part and (is_agreement or metric.startswith(("nmse_eq", "dpsnr"))):
+        if only_ties(part) and not metric.startswith("dpsnr"):
             return Cell.of("ties only")
         if all_exact(part):
-            return Cell.of("exact" if value is None else number(evaluation, run, column.path, lambda _: "exact"))
+            form = exact
     if value is None:
-        return Cell.of("")
+        return Cell.of("exact" if is_agreement and form is exact else "")
     if not isinstance(value, Mapping):
-        return Cell.of(number(evaluation, run, column.path, column.form))
-    mean = number(evaluation, run, (*column.path, "mean"), column.form)
-    if value["n"] < 2:
+        return Cell.of(number(findings, run, column.path, form))
+    mean = number(findings, run, (*column.path, "mean"), form)
+    if value["n"] < 2 or form is exact:
         return Cell.of(mean)
-    return Cell.of(mean, " ± ", number(evaluation, run, (*column.path, "two_sd"), column.form))
+    return Cell.of(mean, " ± ", number(findings, run, (*column.path, "two_sd"), column.form))
 
 
-def cells(evaluation: Evaluation, runs: Sequence[Series], column: Column) -> list[Cell]:
-    """The same figure of several runs; the best ones are marked where they differ."""
-    row = [cell(evaluation, series.name, column) for series in runs]
+def cells(findings: Findings, runs: Sequence[Series], column: Column) -> list[Cell]:
+    """The same figure of several runs; the best ones are marked where they differ and compare."""
+    row = [cell(findings, series.name, column) for series in runs]
     ranks = [_rank(one) for one in row]
     known = [rank for rank in ranks if rank is not None]
-    if not column.better or len(set(known)) < 2:
+    if not column.better or len(set(known)) < 2 or not findings.same_data():
         return row
     best = max(known) if column.better > 0 else min(known)
     return [Cell(one.parts, best=rank == best) for one, rank in zip(row, ranks, strict=True)]
@@ -100,27 +108,44 @@ def _rank(one: Cell) -> float | None:
     first = one.parts[0]
     if isinstance(first, Number):
         return first.value
-    return math.inf if first == "exact" else None  # PSNR_eq of identical outputs
+    return math.inf if first == "exact" else None  # PSNR_eq and SSIM_eq of identical outputs
 
 
-def by_run(evaluation: Evaluation, runs: Sequence[Series], columns: Sequence[Column], caption: str) -> Table:
+def by_run(findings: Findings, runs: Sequence[Series], columns: Sequence[Column], caption: str) -> Table:
     """A row for each run; a column that no run has a figure for is left out."""
-    filled = [(column, cells(evaluation, runs, column)) for column in columns]
+    filled = [(column, cells(findings, runs, column)) for column in columns]
     filled = [(column, found) for column, found in filled if any(one.parts != ("",) for one in found)]
     rows = [[Cell.named(series), *(found[i] for _, found in filled)] for i, series in enumerate(runs)]
-    return Table(["Run", *(column.title for column, _ in filled)], rows, caption)
+    apart = _unequal(findings, runs, [column.path for column, _ in filled])
+    return Table(["Run", *(column.title for column, _ in filled)], rows, caption + apart)
 
 
-def by_protocol(evaluation: Evaluation, protocols: Sequence[str], column: Column, caption: str) -> Table:
+def by_protocol(findings: Findings, protocols: Sequence[str], column: Column, caption: str) -> Table:
     """A row for each protocol and a column for each run; the column's path is what follows the protocol."""
     rows: list[list[Cell | str]] = []
     for protocol in protocols:
         own = column._replace(path=(protocol, *column.path))
-        rows.append([protocol_name(protocol), *cells(evaluation, evaluation.series, own)])
-    return Table(["Input", *(series.name for series in evaluation.series)], rows, caption)
+        rows.append([protocol_name(protocol), *cells(findings, findings.series, own)])
+    apart = _unequal(findings, findings.series, [(protocol, *column.path) for protocol in protocols])
+    return Table(["Input", *(series.name for series in findings.series)], rows, caption + apart)
 
 
-def share(evaluation: Evaluation, run: str, protocol: str) -> Cell:
+def _unequal(findings: Findings, runs: Sequence[Series], paths: Sequence[tuple[str, ...]]) -> str:
+    """How many cases the errors in a table are over, where that differs from run to run: a network's own ties."""
+    paths = list(dict.fromkeys(path[:-1] for path in paths if path[-1].startswith(tuple(SHIFT_ERRORS))))
+    said = []
+    for path in paths:
+        parts = {series.name: findings.get(series.name, *path) for series in runs}
+        numbers = {
+            run: n_counted(part) for run, part in parts.items() if part and "n_ties" in part and "n_cases" in part
+        }
+        if len(set(numbers.values())) > 1:
+            listed = ", ".join(f"{run} {n}" for run, n in numbers.items())
+            said.append(listed if len(paths) == 1 else f"{protocol_name(path[0])}: {listed}")
+    return f" Without ties the runs have different numbers of pairs ({'; '.join(said)})." if said else ""
+
+
+def share(findings: Findings, run: str, protocol: str) -> Cell:
     """How many of a protocol's pairs of outputs are equal bit for bit."""
-    counts = [number(evaluation, run, (protocol, key), str) for key in ("n_exact", "n_cases")]
+    counts = [number(findings, run, (protocol, key), str) for key in ("n_exact", "n_cases")]
     return Cell.of(counts[0], " of ", counts[1])
