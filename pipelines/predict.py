@@ -137,6 +137,8 @@ def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network
         InputError: not a run folder, a broken checkpoint, or one of another network.
     """
     _, checkpoint, config = find_checkpoint(path)
+    if config.task != "mri":
+        raise InputError(f"{path} is a run of the task {config.task}: recon-predict reads k-space, give a run on MRI")
     if image_size is not None:
         config.dataset.image_size = image_size
     task = build_task(config)

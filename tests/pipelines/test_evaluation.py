@@ -161,24 +161,6 @@ def test_flags_that_cannot_be(capsys, run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_of_different_tasks(capsys, run, tmp_path, monkeypatch):
-    from pipelines import runs
-
-    real = runs.open_run
-
-    def open_run(path, *rest):
-        found = real(path, *rest)
-        if path.name == "other":
-            found.config.task = "ct"
-        return found
-
-    monkeypatch.setattr(runs, "open_run", open_run)
-    shutil.copytree(run, tmp_path / "other")
-    sentence = refused(capsys, run, tmp_path / "other", "--out", tmp_path / "out")
-    assert "different tasks" in sentence
-    assert not (tmp_path / "out").exists()
-
-
 def test_no_file_holds_what_is_not_a_number(run, train, tmp_path):
     """All protocols, on three runs: inf and nan are nowhere, and the report shows the summary's figures."""
     out = tmp_path / "out"
