@@ -22,7 +22,7 @@ from pipelines.devices import fastest_batch, find_devices
 from pipelines.evaluation import PARTS, Evaluation, check_same
 from pipelines.examples import draw_examples
 from pipelines.protocols import PROTOCOLS, Settings
-from pipelines.reports import RunFacts, evaluation_report, write_report
+from pipelines.reports import Collected, RunFacts, evaluation_report, write_report
 from pipelines.run_folder import environment, make_folder, write_json
 from pipelines.runs import Run, open_runs
 from pipelines.summary import print_tables, summarise
@@ -219,20 +219,21 @@ def _write(
 ) -> None:
     """The table, the summary and the report, from the parts."""
     runs = evaluation.runs
-    summaries, rows = {}, []
+    summaries, collected = {}, Collected()
     for number, run in enumerate(runs):
-        found = list(evaluation.rows(number))
+        found = list(evaluation.rows(number))  # one run's at a time: they are millions
         acquisitions = {volume.name: volume.acquisition for volume in run.dataset.volumes}
         summaries[run.name] = summarise(found, acquisitions) | {"data": describe_data(run.config)}
         if "physical-shift" in summaries[run.name]:
             summaries[run.name]["physical-shift"]["note"] = _coils(run)
-        rows += [(run.name, row) for row in found]
+        for row in found:
+            collected.add(run.name, row)
     evaluation.write_table(out / "results.csv")
     keys = ("protocols", "shifts", "max_shift", "noise_levels", "seed", "batch_size", "threads")
     settings = {key: getattr(arguments, key) for key in keys}
     write_json(out / "summary.json", {"settings": settings, "environment": machine, "runs": summaries})
-    examples = draw_examples(runs, rows, evaluation.settings, devices[0])
-    report = evaluation_report([_facts(run) for run in runs], summaries, rows, examples, settings, machine)
+    examples = draw_examples(runs, collected, evaluation.settings, devices[0])
+    report = evaluation_report([_facts(run) for run in runs], summaries, collected, examples, settings, machine)
     write_report(out / "report.html", report)
     evaluation.clear()
     print_tables(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))

@@ -126,7 +126,8 @@ def test_resuming_on_other_data(train, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main([str(own), *FLAGS, "--out", str(tmp_path / "out")]) == 130
-    write_volume(data / "singlecoil_val" / "file1.h5", seed=9)  # of the same size
+    other = write_volume(tmp_path / "other.h5", seed=9)  # of the same size
+    other.replace(data / "singlecoil_val" / "file1.h5")
     assert "file1.h5 changed since" in refused(capsys, "--resume", tmp_path / "out")
 
 
