@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import evaluation, exactness, metrics
 from pipelines import evaluate, predict, prepare, train
+from tests.data_prep.ct_files import write_ct
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,11 +52,16 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("make ")))
 
 
+@pytest.fixture(scope="module")
+def lodopab(tmp_path_factory):
+    return write_ct(tmp_path_factory.mktemp("lodopab"), {"train": 1, "val": 1, "test": 1}, n_photons=4096)
+
+
 @pytest.mark.parametrize("line", commands())
-def test_command(line, data, run, here, monkeypatch):
+def test_command(line, data, lodopab, run, here, monkeypatch):
     name = next(name for name in COMMANDS if line.startswith(name))
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
-    names["/data/fastmri/knee/singlecoil_val"] = data / "singlecoil_val"
+    names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
