@@ -4,7 +4,8 @@ The weights of a pixel and a ray are computed once for all slices, and the inner
 vector instructions. Its operations are those of IEEE arithmetic in a fixed order (no fastmath), so that a slice's
 result depends neither on the slices beside it nor on the number of threads. Threads are Python's (the kernels release
 the GIL), as many as ``torch.get_num_threads()``: unlike numba's own pools and OpenMP's they survive the fork of a
-data-loading worker, may be started from several threads and do not spin while they wait.
+data-loading worker, may be started from several threads and do not spin while they wait. Importing this module
+compiles it once per machine (3 s).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ LANES = 32
 TILE = 64
 """Rows and columns of the image that a thread fills at a time: 512 kB of float32, a core's cache."""
 
-ANGLES = 8
-"""How many angles of a sinogram a thread fills at a time."""
+ANGLES = 16
+"""How many angles of a sinogram a thread fills at a time: 1 MB of float32 at LoDoPaB's 513 detectors."""
 
 FILTERED = 128
 """How many angles of one slice a thread filters at a time."""
