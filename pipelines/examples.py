@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_prep import Sample
+from data_prep import Sample, center_crop
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.protocols import Row, Settings
 from pipelines.reports import Collected, Example, Place
@@ -81,20 +81,24 @@ def _example(run: Run, place: Place, device: torch.device) -> Example | None:
     task = run.task.to(device)
     output, moved = task(sample.image), task(circular_shift(sample.image, move))
     task.to("cpu")
-    reconstruction = _pixels(denormalise(output, sample))
-    difference = _pixels(denormalise(moved, sample) - denormalise(circular_shift(output, move), sample))
+    size = run.dataset.volumes[key[0]].image_size
+
+    def pixels(image: Tensor) -> np.ndarray:
+        """As one looks at it, without what was padded."""
+        sides = [min(pair) for pair in zip(image.shape[-2:], size, strict=True)]
+        shown = center_crop(image[0, 0], sides)
+        return (shown.T if run.dataset.transposed else shown).cpu().numpy()
+
+    reconstruction = pixels(denormalise(output, sample))
+    difference = pixels(denormalise(moved, sample) - denormalise(circular_shift(output, move), sample))
     has_target = bool(sample.target.numel())
     return Example(
         volume=volume,
         slice=number,
-        image=_pixels(denormalise(sample.image, sample)),
-        target=_pixels(sample.target) if has_target else None,
+        image=pixels(denormalise(sample.image, sample)),
+        target=pixels(sample.target) if has_target else None,
         data_range=float(sample.data_range) if has_target else float(reconstruction.max() - reconstruction.min()),
-        shift=shift,
+        shift=(shift[1], shift[0]) if run.dataset.transposed else shift,
         reconstructions={run.name: reconstruction},
         shift_differences={run.name: difference},
     )
-
-
-def _pixels(image: Tensor) -> np.ndarray:
-    return image[0, 0].cpu().numpy()

@@ -11,9 +11,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep import Sample, replace_file, stable_seed
+from data_prep import Sample, center_crop, replace_file, stable_seed
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.data import ReconstructionDataset
+from pipelines.qualities import BASELINES
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
@@ -47,7 +48,12 @@ def save_picture(
     before = denormalise(batch.image, batch)[:, 0]
 
     def decibel(image: torch.Tensor) -> str:
-        return "" if target is None else f"{float(psnr(image, target, batch.data_range, per_slice=True)):.2f} dB"
+        if target is None:
+            return ""
+        size = dataset.volumes[int(sample.volume)].image_size
+        sides = [min(pair) for pair in zip(image.shape[-2:], size, strict=True)]  # without padding
+        preds, goal = center_crop(image, sides), center_crop(target, sides)
+        return f"{float(psnr(preds, goal, batch.data_range, per_slice=True)):.2f} dB"
 
     def pixels(image: torch.Tensor) -> np.ndarray:
         return (image[0].T if dataset.transposed else image[0]).cpu().numpy()
@@ -60,9 +66,9 @@ def save_picture(
     top = float(batch.data_range if target is not None else expected.amax())
     error = expected * 0 if target is None else reconstruction - target
     panels: list[tuple[str, np.ndarray | None, dict[str, Any]]] = [
-        (f"input ({dataset.baseline})\n{decibel(before)}", pixels(before), {"vmin": 0, "vmax": top}),
+        (f"input ({BASELINES[dataset.baseline]})\n{decibel(before)}", pixels(before), {"vmin": 0, "vmax": top}),
         (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),
-        ("target\nfully sampled", shown(target), {"vmin": 0, "vmax": top}),
+        ("target\n ", shown(target), {"vmin": 0, "vmax": top}),
         ("error\nreconstruction - target", shown(error), _diverging(error)),
         (f"shift after: T f(x)\nT = ({y}, {x}) pixels", pixels(expected), {"vmin": 0, "vmax": top}),
         ("shift before: f(T x)\n ", pixels(moved), {"vmin": 0, "vmax": top}),

@@ -33,7 +33,7 @@ def _figure(findings: Findings, place: int, example: Example, owners: str) -> Fi
     error_size = 0.0 if example.target is None else _scale(image - example.target for image in images)
     shift_size = _scale(example.shift_differences.values())
 
-    panels = [Panel([Image(figures.image_png(shown, top), "Target", "fully sampled")], "Target")]
+    panels = [Panel([Image(figures.image_png(shown, top), "Target", "")], "Target")]
     panels = panels[: example.target is not None]
     panels.append(Panel(_with_error(example, "Input", example.image, top, error_size), "Input"))
     for series in findings.series:

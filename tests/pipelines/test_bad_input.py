@@ -208,13 +208,15 @@ def test_a_full_disk(data, tmp_path):
 
 
 def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
-    command = [sys.executable, "-m", "pipelines.evaluate", str(run), "--shifts=0", "--save-reconstructions"]
+    command = [sys.executable, "-m", "pipelines.evaluate", str(run), "--protocols=plain", "--save-reconstructions"]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # noqa: E731
     out = tmp_path / "out"
     done = subprocess.run([*command, f"--out={out}"], preexec_fn=limit, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
-    assert [path for path in out.rglob("*") if path.is_file()] == []
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {"evaluation.json", "file0.csv"}  # whole ones
+    assert evaluate.main(["--resume", str(out)]) == 0
+    assert len(list(out.rglob("*.h5"))) == 3
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(capsys, data, tmp_path):

@@ -325,8 +325,11 @@ def test_changed_inputs_without_the_unchanged_ones():
 class Files:
     """One volume of one slice of random numbers."""
 
+    transposed = False
+
     def __init__(self, side: int, seed: int) -> None:
-        self.volumes, self.slices = [SimpleNamespace(name="brain1", n_slices=1)], [(0, 0)]
+        volume = SimpleNamespace(name="brain1", n_slices=1, image_size=(side, side))
+        self.volumes, self.slices = [volume], [(0, 0)]
         random = torch.Generator().manual_seed(seed)
         image, one, number = torch.rand(1, side, side, generator=random), torch.tensor(1.0), torch.tensor(0)
         self.sample = Sample(image, torch.ones_like(image), 0 * one, one, one, number, number)
