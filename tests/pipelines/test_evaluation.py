@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import time
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -171,7 +173,19 @@ def test_no_file_holds_what_is_not_a_number(run, train, tmp_path):
         assert not re.search(r"\b(nan|inf|infinity)\b", (out / name).read_text(), re.IGNORECASE), name
     summary = json.loads((out / "summary.json").read_text())["runs"]
     page = (out / "report.html").read_text()
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
     for name, part in summary.items():
         assert name in page
-        assert f'data-value="{part["plain"]["psnr"]["mean"]!r}"' in page
+        for metric in ("psnr", "ssim", "nmse"):
+            found = [
+                float(row["value"])
+                for row in rows
+                if (row["run"], row["protocol"]) == (name, "plain") and row["metric"] == metric
+            ]
+            assert part["plain"][metric]["mean"] == np.mean(found)
+            assert f'data-value="{np.mean(found).item()!r}" data-key="{name}/plain/{metric}/mean"' in page
+        errors = [row for row in rows if row["run"] == name and row["protocol"] == "equivariance"]
+        worst = max(float(row["value"]) for row in errors if row["metric"] == "nmse_eq")
+        assert f'data-value="{worst!r}" data-key="{name}/equivariance/nmse_eq_max"' in page
     assert "exact" in page
