@@ -1,4 +1,4 @@
-"""``recon-predict``: reconstruct files of k-space with a trained network, one file for each volume."""
+"""``recon-predict``: reconstruct files of k-space or of sinograms with a trained network, one file for each volume."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from data_prep import FastMRIDataset, parse_header
+from data_prep import FastMRIDataset, LoDoPaBDataset, parse_header
 from data_prep.nifti import nifti_description
-from data_prep.volume import open_volume
+from data_prep.volume import open_volume, unreadable
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.command import Parser, run_command, size_flag
-from pipelines.data import check_image_sizes
+from pipelines.data import ReconstructionDataset, check_image_sizes
 from pipelines.devices import find_device
 from pipelines.reconstruction import Job, reconstruct_all
 from pipelines.run_folder import make_folder
@@ -26,6 +26,7 @@ from pipelines.task import ReconstructionTask
 from recon.errors import InputError, check_choice
 
 SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}
+INPUTS = {"mri": ("fastMRI files", "*.h5"), "ct": ("LoDoPaB observations", "observation_*.hdf5")}
 DETAILS = """\
 masks:    A file with a mask of its own (fastMRI's test files) is masked with that. A file without one is taken as
           fully sampled: it gets the run's mask, seeded by the file's name as in recon-evaluate. Several coils are
@@ -37,6 +38,8 @@ nifti:    DIR/NAME.nii.gz (columns, rows, slices), float32, in the file's units;
           not tell how the patient lay, so the orientation is a convention, that of a straight axial slice: columns
           go to the patient's left, rows to posterior, slices to superior. The voxel where the acquired field is
           centred (half the rows, columns and slices, rounded down) is at 0, 0, 0 mm, however the image is cropped.
+CT:       A run on CT reads LoDoPaB's observations (observation_*.hdf5): hdf5 holds mu / MU_MAX, as LoDoPaB's ground
+          truth does; nifti HU, turned as one looks at it, with the geometry's pixels and slices of 1 mm.
 go on:    A volume that this very run and input have written into DIR is skipped, so that the same command goes on
           after an interruption. Any other file of its name is never overwritten.
 """
@@ -54,13 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-predict``."""
     parser = Parser(
         prog="recon-predict",
-        description="Reconstruct fastMRI files with a trained network.",
+        description="Reconstruct fastMRI files, or LoDoPaB's observations, with a trained network.",
         epilog=DETAILS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder of recon-train (its best.ckpt), or one of its checkpoints (.ckpt)")
-    add("inputs", nargs="+", metavar="INPUT", help="files of k-space, single- or multi-coil, or folders of them (*.h5)")
+    add("inputs", nargs="+", metavar="INPUT", help="files of k-space (*.h5) or sinograms (*.hdf5), or folders of them")
     add("--out", required=True, metavar="DIR", help="the folder to write to")
     add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
@@ -83,8 +86,8 @@ def _predict(argv: list[str]) -> None:
     if "" in (arguments.run, arguments.out, *arguments.inputs):
         raise InputError("RUN, INPUT and --out cannot be empty: give paths")
     device = find_device(arguments.device)
-    files = find_files(arguments.inputs)
     network = open_network(Path(arguments.run), arguments.image_size)
+    files = find_files(arguments.inputs, network.config.task)
     out = Path(arguments.out)
     checking = tqdm(files, "checking", disable=None, leave=False)
     jobs = {path.name: plan(network, path, out, arguments.format) for path in checking}
@@ -100,20 +103,25 @@ def _predict(argv: list[str]) -> None:
         print(f"Written: {len(todo)} of {len(jobs)} volumes, to {out}")
 
 
-def find_files(inputs: Sequence[str]) -> list[Path]:
+def find_files(inputs: Sequence[str], task: str = "mri") -> list[Path]:
     """The files that are named, and those in the folders that are named.
+
+    Args:
+        inputs: files and folders.
+        task: a key of INPUTS.
 
     Raises:
         InputError: there is no such file, a folder holds none, or two have one name.
     """
     files: list[Path] = []
+    kind, pattern = INPUTS[task]
     for given in map(Path, inputs):
         if not given.exists():
-            raise InputError(f"there is no file or folder {given}: give fastMRI files (*.h5) or a folder of them")
-        found = sorted(p for p in given.glob("*.h5") if not p.name.startswith(".")) if given.is_dir() else [given]
+            raise InputError(f"there is no file or folder {given}: give {kind} ({pattern}) or a folder of them")
+        found = sorted(p for p in given.glob(pattern) if not p.name.startswith(".")) if given.is_dir() else [given]
         if not found:
-            inside = [f", such as {path.parent}" for path in sorted(given.glob("*/*.h5"))[:1]]
-            raise InputError(f"{given} holds no fastMRI files (*.h5): give the folder that does{''.join(inside)}")
+            inside = [f", such as {path.parent}" for path in sorted(given.glob(f"*/{pattern}"))[:1]]
+            raise InputError(f"{given} holds no {kind} ({pattern}): give the folder that does{''.join(inside)}")
         files += found
     names: dict[str, Path] = {}
     for path in files:
@@ -137,8 +145,6 @@ def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network
         InputError: not a run folder, a broken checkpoint, or one of another network.
     """
     _, checkpoint, config = find_checkpoint(path)
-    if config.task != "mri":
-        raise InputError(f"{path} is a run of the task {config.task}: recon-predict reads k-space, give a run on MRI")
     if image_size is not None:
         config.dataset.image_size = image_size
     task = build_task(config)
@@ -155,7 +161,7 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
 
     Args:
         network: what reconstructs it.
-        path: a fastMRI file.
+        path: a fastMRI file, or one of LoDoPaB's observations.
         out: the folder to write to.
         file_format: a key of SUFFIXES.
 
@@ -163,12 +169,14 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
         The job; None where it is done already.
 
     Raises:
-        InputError: not a fastMRI file, an image that the network cannot take, a mask that cannot be made, or a file
+        InputError: not such a file, an image that the network cannot take, a mask that cannot be made, or a file
             in the place of the result that this job did not write.
     """
-    with open_volume(path) as file:
-        challenge = "multicoil" if getattr(file.get("kspace"), "ndim", 3) == 4 else "singlecoil"
-    status, result = path.stat(), out / f"{path.stem}{SUFFIXES[file_format]}"
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    result = out / f"{path.stem}{SUFFIXES[file_format]}"
     source = f"{network.digest} {path.name} {status.st_size} {status.st_mtime_ns}"
     made_by = f"recon-predict {hashlib.sha256(source.encode()).hexdigest()[:32]}"
     if result.exists():
@@ -177,6 +185,24 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
         raise InputError(
             f"{result} is there already and is not what this run makes of {path}: give another --out, or remove it"
         )
+    opened: tuple[ReconstructionDataset, tuple[float, float, float] | None] = (
+        _open_sinograms(network, path) if network.config.task == "ct" else _open_kspace(network, path)
+    )
+    return Job(opened[0], result, made_by, opened[1])
+
+
+def _open_sinograms(network: Network, path: Path) -> tuple[LoDoPaBDataset, tuple[float, float, float]]:
+    """The file, and its voxels in mm: slices are of 1 mm, since LoDoPaB's are of many people."""
+    dataset = LoDoPaBDataset(path, None, cache=False, progress=False, **_dataset_settings(network.config))
+    check_image_sizes(dataset, network.task.network)
+    height, width = (1000 * side for side in dataset.volumes[0].geometry.pixel_size)
+    return dataset, (height, width, 1.0)
+
+
+def _open_kspace(network: Network, path: Path) -> tuple[FastMRIDataset, tuple[float, float, float] | None]:
+    """The file, and its voxels in mm, where the header tells them."""
+    with open_volume(path) as file:
+        challenge = "multicoil" if getattr(file.get("kspace"), "ndim", 3) == 4 else "singlecoil"
     dataset = FastMRIDataset(path, None, challenge, progress=False, **_dataset_settings(network.config))
     check_image_sizes(dataset, network.task.network)
     if not dataset.volumes[0].has_mask:
@@ -186,7 +212,7 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
             raise InputError(f"{path} cannot have the run's mask: {error}") from None
     with open_volume(path) as file:
         header = parse_header(file["ismrmrd_header"][()], path)
-    return Job(dataset, result, made_by, header.voxel_size_mm)
+    return dataset, header.voxel_size_mm
 
 
 def _made_by(path: Path) -> str:
@@ -197,8 +223,9 @@ def _made_by(path: Path) -> str:
 
 
 def _dataset_settings(config: Namespace) -> dict[str, Any]:
-    """The run's settings of masks and sizes; the challenge is each file's own."""
-    return {key: config.dataset[key] for key in ("mask_type", "center_fractions", "accelerations", "image_size")}
+    """The run's settings of masks or filters, and of sizes; the challenge is each file's own."""
+    masks, filters = ("mask_type", "center_fractions", "accelerations"), ("window", "frequency_scaling")
+    return {key: config.dataset[key] for key in ("image_size", *(filters if config.task == "ct" else masks))}
 
 
 def _listed(names: Sequence[str]) -> str:

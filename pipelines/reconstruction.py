@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from data_prep import FastMRIDataset, Volume, write_hdf5
+from data_prep import CTVolume, LoDoPaBDataset, Volume, center_crop, write_hdf5
 from data_prep.nifti import write_nifti
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.command import Interrupted
+from pipelines.data import ReconstructionDataset
 from pipelines.task import ReconstructionTask, denormalise
 from recon.errors import InputError
 from recon.metrics import psnr, ssim
+from recon.physics.ct import MU_MAX, attenuation_to_hu
 
 
 class Job(NamedTuple):
@@ -36,13 +38,13 @@ class Job(NamedTuple):
         voxel_size_mm: of (row, column, slice); None where the file does not tell.
     """
 
-    dataset: FastMRIDataset
+    dataset: ReconstructionDataset
     path: Path
     made_by: str
     voxel_size_mm: tuple[float, float, float] | None = None
 
     @property
-    def volume(self) -> Volume:
+    def volume(self) -> Volume | CTVolume:
         """What is known of the file."""
         return self.dataset.volumes[0]
 
@@ -80,7 +82,7 @@ def reconstruct_all(task: ReconstructionTask, jobs: Sequence[Job], batch_size: i
 
 
 def reconstruct(
-    task: ReconstructionTask, dataset: FastMRIDataset, batch_size: int = 1, bar: tqdm | None = None
+    task: ReconstructionTask, dataset: ReconstructionDataset, batch_size: int = 1, bar: tqdm | None = None
 ) -> tuple[Tensor, Tensor]:
     """Reconstruct the one volume of a data set.
 
@@ -91,8 +93,8 @@ def reconstruct(
         bar: counts slices.
 
     Returns:
-        The reconstruction and the target, ``(slices, rows, columns)`` float32 in the file's units, on the CPU; the
-        target is ``(slices, 0, 0)`` where the file has none.
+        The reconstruction and the target, ``(slices, rows, columns)`` float32 in the file's units, on the CPU, CT
+        without padding; the target is ``(slices, 0, 0)`` where the file has none.
 
     Raises:
         InputError: the file cannot be read any more, an output is not finite, or the device has too little memory.
@@ -117,7 +119,15 @@ def reconstruct(
             )
         if bar is not None:
             bar.update(len(numbers))
-    return torch.cat(images), torch.cat(targets)
+    parts = torch.cat(images), torch.cat(targets)
+    if not isinstance(dataset, LoDoPaBDataset):
+        return parts
+    size = dataset.volumes[0].image_size
+    images_only, target = (
+        center_crop(part, [min(pair) for pair in zip(size, part.shape[1:], strict=True)]) if part.numel() else part
+        for part in parts
+    )
+    return images_only.contiguous(), target
 
 
 def write(job: Job, images: Tensor) -> None:
@@ -128,6 +138,11 @@ def write(job: Job, images: Tensor) -> None:
     """
     if job.path.suffix == ".h5":
         write_hdf5(job.path, {"reconstruction": images.numpy()}, {"made_by": job.made_by})
+        return
+    if isinstance(job.volume, CTVolume):
+        hu = attenuation_to_hu(images * MU_MAX).mT.numpy()
+        middle = [side // 2 for side in (*hu.shape[1:], hu.shape[0])]
+        write_nifti(job.path, hu, job.voxel_size_mm or (1, 1, 1), middle, job.made_by)
         return
     sizes = zip(job.volume.kspace_size, job.volume.image_size, images.shape[1:], strict=True)
     origin = *(_center(*of_axis) for of_axis in sizes), len(images) // 2
@@ -144,10 +159,13 @@ def _center(*sizes: int) -> int:
 
 
 def _row(job: Job, images: Tensor, target: Tensor) -> list[str]:
-    quality = ["no target", ""]
-    if job.volume.maximum is not None:
-        values = (float(metric(images, target, job.volume.maximum)) for metric in (psnr, ssim))
+    quality, mask = ["no target", ""], ""
+    if job.volume.has_target:
+        per_slice = job.volume.maximum is None  # CT: each image has its own range
+        ranges = target.amax((1, 2)) - target.amin((1, 2)) if job.volume.maximum is None else job.volume.maximum
+        values = (float(metric(images, target, ranges, per_slice=per_slice).mean()) for metric in (psnr, ssim))
         quality = [f"{value:.{digits}f}" for value, digits in zip(values, (2, 4), strict=True)]
     n_slices, rows, columns = images.shape
-    mask = "the file's" if job.volume.has_mask else "the run's"
+    if isinstance(job.volume, Volume):
+        mask = "the file's" if job.volume.has_mask else "the run's"
     return [escape(job.volume.name), mask, str(n_slices), f"{rows} x {columns}", *quality, escape(job.path.name)]

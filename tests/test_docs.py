@@ -59,11 +59,19 @@ def lodopab(tmp_path_factory):
     return write_ct(tmp_path_factory.mktemp("lodopab"), {"train": 1, "val": 1, "test": 1}, n_photons=4096)
 
 
+@pytest.fixture(scope="module")
+def ct_run(lodopab, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ct_run")
+    flags = ["--data", str(lodopab), "--out", str(out), "--dataset.image_size=[32,32]"]
+    assert train.main(["--task", "ct", *flags, *SMALL["recon-train"]]) == 0
+    return out
+
+
 @pytest.mark.parametrize("line", commands())
-def test_command(line, data, lodopab, run, here, monkeypatch):
+def test_command(line, data, lodopab, ct_run, run, here, monkeypatch):
     name = next(name for name in COMMANDS if line.startswith(name))
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
-    names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab}
+    names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab, "RUN_CT": ct_run}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]

@@ -6,6 +6,7 @@ import csv
 import json
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,29 @@ def test_inputs_have_one_scale(ct_data):
     assert float(image.max()) * std == 1
 
 
+def test_observations_are_reconstructed_into_files(runs, ct_data, tmp_path, capsys):
+    observation = ct_data / "observation_test_000.hdf5"
+    for file_format in ("hdf5", "nifti"):
+        assert predict([str(runs[0]), str(observation), "--out", str(tmp_path), "--format", file_format]) == 0
+    printed = capsys.readouterr().out
+    run = open_run(runs[0])
+    sample = run.dataset[1]
+    with torch.no_grad():
+        expected = (run.task(sample.image[None])[0, 0] * sample.std)[4:36, 4:36]
+    with h5py.File(tmp_path / "observation_test_000.h5") as file:
+        assert file["reconstruction"].shape == (3, 32, 32)
+        np.testing.assert_allclose(file["reconstruction"][1], expected, atol=1e-6)
+        with h5py.File(ct_data / "ground_truth_test_000.hdf5") as truth:
+            targets, images = truth["data"][()], file["reconstruction"][()]
+    errors = ((images - targets) ** 2).mean((1, 2))
+    psnr = 10 * np.log10(np.ptp(targets, (1, 2)) ** 2 / errors)
+    assert f"{psnr.mean():.2f}" in printed
+    image = nibabel.load(tmp_path / "observation_test_000.nii.gz")
+    hu = (expected.double() * MU_MAX - 20) * 1000 / 19.98
+    np.testing.assert_allclose(image.get_fdata()[:, :, 1], hu, atol=0.05)  # rows of LoDoPaB run to the patient's left
+    np.testing.assert_allclose(image.header.get_zooms(), (260 / 32, 260 / 32, 1), rtol=1e-6)
+
+
 def test_careless_input(runs, ct_data, capsys, tmp_path):
     def refused(main, *argv):
         capsys.readouterr()
@@ -138,7 +162,9 @@ def test_careless_input(runs, ct_data, capsys, tmp_path):
         train.main, "--task=ct", f"--data={ct_data}", *TINY, "--dataset.image_size=[31,32]", *out
     )
     assert "mask_type" in refused(train.main, "--task=ct", f"--data={ct_data}", "--dataset.mask_type=random", *out)
-    assert "ct" in refused(predict, runs[0], ct_data, *out)
+    (tmp_path / "kspace.h5").write_bytes(b"nothing")
+    assert "kspace.h5" in refused(predict, runs[0], tmp_path / "kspace.h5", *out)
+    assert "no LoDoPaB observations" in refused(predict, runs[0], tmp_path / "empty", *out)
     assert "no setting" in refused(evaluate.main, runs[0], "--dataset.challenge=multicoil", *out)
     assert not (tmp_path / "out").exists()
 
