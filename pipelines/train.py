@@ -38,10 +38,20 @@ FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(_train, argv)
+    return run_command(train, argv)
 
 
-def _train(argv: list[str]) -> None:
+def train(argv: list[str], callbacks: Sequence[pl.Callback] = ()) -> None:
+    """Do all that the command does, in this process.
+
+    Args:
+        argv: the command's arguments.
+        callbacks: told of the training after the recorder has saved.
+
+    Raises:
+        InputError: what the user can mend.
+        Interrupted: stopped by a signal, with its state saved.
+    """
     config, resumed = _configuration(argv)
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.threads is not None:
@@ -51,16 +61,12 @@ def _train(argv: list[str]) -> None:
         print(_SAMPLE_NOTICE.format(what=what, real=real), flush=True)
     pl.seed_everything(config.seed, verbose=False)
     task = build_task(config)
-    train = open_dataset(config, "train", training=True)
-    val = open_dataset(config, "val")
-    test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
-    _check_data(task, train, val, test)
-    _check_optimizer(task)
+    train, val, test = open_data(config, task)
 
     folder = _folder(config, resumed, first)
     recorder = RunRecorder(folder)
     checkpoint, step = _last_checkpoint(folder, task) if resumed else (None, 0)
-    trainer = build_trainer(config, folder, recorder, step)
+    trainer = build_trainer(config, folder, [recorder, *callbacks], step)
     if first:
         make_folder(folder)
         write_config(folder, settings_of(config))
@@ -104,6 +110,22 @@ def _is_resume(argv: list[str], i: int) -> bool:
     return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
 
 
+def open_data(
+    config: Namespace, task: ReconstructionTask
+) -> tuple[ReconstructionDataset, ReconstructionDataset, ReconstructionDataset]:
+    """The sets to train on, to validate on and to measure on, once all of them and the task go together.
+
+    Raises:
+        InputError: the data cannot be read, or the network or the optimizer cannot work with them.
+    """
+    train = open_dataset(config, "train", training=True)
+    val = open_dataset(config, "val")
+    test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
+    _check_data(task, train, val, test)
+    check_optimizer(task)
+    return train, val, test
+
+
 def _check_data(task: ReconstructionTask, *datasets: ReconstructionDataset) -> None:
     for dataset in datasets:
         check_image_sizes(dataset, task.network)
@@ -113,7 +135,12 @@ def _check_data(task: ReconstructionTask, *datasets: ReconstructionDataset) -> N
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
 
-def _check_optimizer(task: ReconstructionTask) -> None:
+def check_optimizer(task: ReconstructionTask) -> None:
+    """Refuse settings that the optimizer or the scheduler refuses.
+
+    Raises:
+        InputError: says which.
+    """
     try:
         task.configure_optimizers()
     except ValueError as error:
@@ -128,8 +155,8 @@ def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
     return folder
 
 
-def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: int = 0) -> pl.Trainer:
-    """Lightning's trainer with our recorder, TensorBoard (its events from ``step`` on are new) and sampler.
+def build_trainer(config: Namespace, folder: Path, callbacks: Sequence[pl.Callback], step: int = 0) -> pl.Trainer:
+    """Lightning's trainer with our callbacks, TensorBoard (its events from ``step`` on are new) and sampler.
 
     Raises:
         InputError: settings that Lightning refuses, such as more devices than there are.
@@ -138,7 +165,7 @@ def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: 
     try:
         return pl.Trainer(
             **config.trainer.as_dict(),
-            callbacks=[recorder],
+            callbacks=list(callbacks),
             logger=logger,
             enable_checkpointing=True,
             enable_model_summary=False,

@@ -1,0 +1,177 @@
+"""Ray, started here for a while or already running elsewhere; and whether it can do what is asked of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recon.errors import InputError
+
+OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
+SECONDS = 60  # to wait for a cluster and for its nodes
+_QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folder has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep as it ends any command
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no metric
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own switch for: every port on the loopback interface
+    "RAY_AUTH_MODE": "token",
+}
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[Any]:
+    """Ray, for as long as the block runs: on this machine's loopback interface alone, or the cluster at an address.
+
+    Args:
+        address: None, "auto" or "host:port" of a running cluster.
+
+    Raises:
+        InputError: nothing answers at the address.
+    """
+    os.environ.update(_QUIET)
+    temporary = None
+    if address is None:
+        os.environ.update({**_LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        temporary = tempfile.mkdtemp(prefix="recon-ray-")
+    else:
+        _check_address(address)
+    import ray
+
+    try:
+        if address is None:
+            ray.init(
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                _temp_dir=temporary,
+            )
+        elif not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield ray
+    except ConnectionError as error:
+        raise InputError(f"no Ray cluster answers at --address {address}: {_first_line(error)}") from None
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_address(address: str) -> None:
+    """A quick look whether anybody listens there: Ray itself would wait for a long time.
+
+    Raises:
+        InputError: nobody does, or it is no address.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if "/" in address or not colon or not port.isdigit():
+        raise InputError(f"--address {address} is none: give auto, or HOST:PORT as ray start --head prints it")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at --address {address} ({error}): is ray start running?") from None
+
+
+def check_local(cpus: float, gpus: float) -> None:
+    """Refuse what this machine has not got, before Ray is started.
+
+    Raises:
+        InputError: names what was asked for and what there is.
+    """
+    _check_resources(cpus, gpus, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+
+
+def check_cluster(ray: Any, cpus: float, gpus: float) -> None:
+    """Refuse what no living node of the cluster has got.
+
+    Raises:
+        InputError: names what was asked for and what there is.
+    """
+    _check_resources(cpus, gpus, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+
+
+def _check_resources(cpus: float, gpus: float, nodes: list[dict[str, float]]) -> None:
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        return
+    for flag, name, asked in (("--cpus-per-trial", "CPU", cpus), ("--gpus-per-trial", "GPU", gpus)):
+        most = max((node.get(name, 0) for node in nodes), default=0)
+        if asked > most:
+            where = "this machine has" if len(nodes) == 1 else f"the largest of {len(nodes)} nodes has"
+            raise InputError(f"{flag} is {asked:g}, but {where} {most:g} {name}s: give less")
+    raise InputError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs at once: give less --cpus-per-trial")
+
+
+def check_storage(ray: Any, folder: Path) -> None:
+    """Refuse a folder that some node of the cluster does not share, or a node without this package.
+
+    Raises:
+        InputError: names the node.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    probe = folder / f".{secrets.token_hex(6)}.part"
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    look = ray.remote(num_cpus=0)(_sees)
+    try:
+        probe.touch()
+        found = [
+            (
+                node,
+                look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False)).remote(
+                    str(probe)
+                ),
+            )
+            for node in nodes
+        ]
+        for node, answer in found:
+            try:
+                sees = ray.get(answer, timeout=SECONDS)
+            except ray.exceptions.RayError as error:
+                raise InputError(
+                    f"the node {node['NodeManagerAddress']} cannot run this program ({_first_line(error)}): install it there"
+                ) from None
+            if not sees:
+                raise InputError(
+                    f"the node {node['NodeManagerAddress']} does not see {folder}: give a --storage that all nodes share"
+                )
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _sees(probe: str) -> bool:
+    """Whether this node sees the file and can write beside it."""
+    path = Path(probe)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(3)}")
+    try:
+        beside.touch()
+        beside.unlink()
+    except OSError:
+        return False
+    return path.exists()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

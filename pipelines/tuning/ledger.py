@@ -1,0 +1,116 @@
+"""The folder of a sweep: its settings, its trials, and what became of each. It is all that a resumed sweep needs.
+
+<sweep>/sweep.json           the settings, the task's configuration and the space
+        trials/000/          a run folder
+        trials/000.json      its point, status and reason
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.run_folder import write_json
+from pipelines.tuning.space import Point
+
+WAITING, RUNNING, COMPLETE, PRUNED, FAILED = STATUSES = ("waiting", "running", "complete", "pruned", "failed")
+ENDED = (COMPLETE, PRUNED, FAILED)
+Row = dict[str, float]
+"""One epoch of a trial, as metrics.csv has it."""
+
+
+@dataclass
+class Trial:
+    """One training of a sweep.
+
+    Attributes:
+        number: from 0.
+        point: what sets it apart.
+        status: one of STATUSES.
+        reason: why it failed, or what became of it on the way; one sentence.
+        starts: how often it was started.
+        schedule: of a population: what was changed at which epoch, and whose state was taken over.
+    """
+
+    number: int
+    point: Point
+    status: str = WAITING
+    reason: str = ""
+    starts: int = 0
+    schedule: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Ledger:
+    """Read and write a sweep's folder; each file whole or not there.
+
+    Args:
+        folder: the sweep's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        paths = sorted((folder / "trials").glob("*.json"))
+        self.trials = {trial.number: trial for trial in (Trial(**json.loads(path.read_text())) for path in paths)}
+
+    def run_folder(self, number: int) -> Path:
+        """A trial's run folder."""
+        return trial_folder(self.folder, number)
+
+    def write(self, trial: Trial) -> None:
+        """Keep what is known of a trial."""
+        self.trials[trial.number] = trial
+        path = self.run_folder(trial.number).with_suffix(".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(trial))
+
+    def rows(self, number: int) -> list[Row]:
+        """A trial's epochs so far."""
+        return read_rows(self.run_folder(number))
+
+    def is_finished(self, number: int) -> bool:
+        """Whether the trial was trained and measured to its end."""
+        return (self.run_folder(number) / "summary.json").is_file()
+
+    def __iter__(self) -> Iterator[Trial]:
+        """By number."""
+        return iter(sorted(self.trials.values(), key=lambda trial: trial.number))
+
+
+def trial_folder(sweep: Path, number: int) -> Path:
+    """The run folder of a trial of the sweep in this folder."""
+    return sweep / "trials" / f"{number:03d}"
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The finite figures in a run folder's metrics.csv, a row for each epoch; none where there is no such file."""
+    try:
+        with (folder / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
+        return []
+    return [{key: float(value) for key, value in row.items() if _is_finite(value)} for row in rows]
+
+
+def _is_finite(text: str | None) -> bool:
+    try:
+        return math.isfinite(float(text or "nan"))
+    except ValueError:
+        return False
+
+
+def overlay(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested configuration with other values at these dotted keys."""
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        place = result
+        for part in path:
+            place[part] = dict(place.get(part) or {})
+            place = place[part]
+        place[last] = value
+    return result

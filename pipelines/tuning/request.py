@@ -1,0 +1,293 @@
+"""What is asked of a sweep, from flags and YAML, and checked before any trial starts."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import configs
+from pipelines.checkpoints import build_task
+from pipelines.config import ALIASES, parse, settings_of
+from pipelines.recorder import COLUMNS
+from pipelines.train import check_optimizer, open_data
+from pipelines.tuning.ledger import overlay
+from pipelines.tuning.population import CHANGEABLE
+from pipelines.tuning.space import Point, Space, read_space
+from recon.errors import InputError, check_choice
+
+CORNERS = 24  # points that are built before any trial starts; more only where a value needs it
+SCHEDULERS = ("asha", "pbt", "none")
+SEARCHERS = ("random", "optuna")
+DEFAULTS: dict[str, Any] = {
+    "samples": 16,
+    "scheduler": "asha",
+    "searcher": "random",
+    "objective": ["val_psnr"],
+    "grace": 1,
+    "reduction": 4,
+    "interval": 1,
+    "cpus_per_trial": 1,
+    "gpus_per_trial": 0,
+    "concurrent": None,
+    "retries": 2,
+}
+LESS_IS_BETTER, MORE_IS_BETTER = ("loss", "nmse", "error"), ("psnr", "ssim", "accuracy", "consistency")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a sweep beside its space.
+
+    Attributes:
+        samples: how many trials.
+        scheduler: "asha", "pbt" or "none".
+        searcher: "random" or "optuna".
+        objectives: (metric, "max" or "min"); the scheduler looks at the first.
+        seed: of the points.
+        max_epochs: of a trial that is not pruned.
+        grace: epochs that every trial gets (asha).
+        reduction: one of so many trials goes on at each rung (asha).
+        interval: epochs between two looks at the population (pbt).
+        cpus: of each trial.
+        gpus: of each trial; a fraction shares one.
+        concurrent: trials side by side; None: as many as there is room for.
+        retries: of a trial whose process was killed or whose node was lost.
+        storage: an address such as s3://bucket/folder for the trials' states; None: the sweep's own folder is shared.
+    """
+
+    samples: int
+    scheduler: str
+    searcher: str
+    objectives: tuple[tuple[str, str], ...]
+    seed: int
+    max_epochs: int
+    grace: int
+    reduction: int
+    interval: int
+    cpus: float
+    gpus: float
+    concurrent: int | None
+    retries: int
+    storage: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sweep, as it was asked for.
+
+    Attributes:
+        config: of the task, with what the space fixes; a trial lays its point over it.
+        space: what is varied.
+        source: the space's YAML, to be kept.
+        settings: the rest.
+    """
+
+    config: Mapping[str, Any]
+    space: Space
+    source: Mapping[str, Any]
+    settings: Settings
+
+
+def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
+    """Put together what is asked for, and check it on the data, without a trial.
+
+    Args:
+        flags: recon-tune's own, None where not given; "space" and "storage" among them.
+        argv: all other arguments, which are recon-train's.
+
+    Raises:
+        InputError: an unknown key or flag, a value that the task refuses, a space that varies nothing, broken data.
+    """
+    _check_flags(argv, flags)
+    plain = parse(argv)
+    known = list(flat(settings_of(plain)))
+    path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None)
+    space = read_space(path, known)
+    given = {token[2:].partition("=")[0] for token in _expanded(argv) if token.startswith("--")}
+    for parameter in space.parameters:
+        if parameter.key in given:
+            raise InputError(f"{parameter.key} is varied by {path}: leave out --{parameter.key}, or take it out there")
+    unknown = [key for key in space.sweep if key not in DEFAULTS]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], DEFAULTS, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DEFAULTS)}"
+        raise InputError(f"unknown key in {path}: sweep.{unknown[0]}: {hint}")
+    chosen = {**DEFAULTS, **space.sweep, **{key: flags[key] for key in DEFAULTS if flags[key] is not None}}
+    config = _configuration(argv, space, int(chosen["cpus_per_trial"]), float(chosen["gpus_per_trial"]))
+    settings = _settings(chosen, config, flags["storage"])
+    if settings.scheduler == "pbt":
+        _check_population(space, settings)
+    check_points(config, space)
+    return Request(config, space, yaml.safe_load(path.read_text()), settings)
+
+
+def default_space(task: str, sample: bool) -> Path:
+    """The space of a task, or the small one of its bundled sample.
+
+    Raises:
+        InputError: there is none for this task.
+    """
+    path = Path(str(resources.files(configs) / "tune" / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
+    if not path.is_file():
+        raise InputError(f"there is no space for the task {task} yet: give one with --space")
+    return path
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _expanded(argv: Sequence[str]) -> list[str]:
+    """With short flags spelled out."""
+    names = [token.partition("=") for token in argv]
+    return [f"--{ALIASES[name[2:]]}{rest}{value}" if name[2:] in ALIASES else name + rest + value
+            for name, rest, value in names]  # fmt: skip
+
+
+def _check_flags(argv: Sequence[str], own: Mapping[str, Any]) -> None:
+    """Refuse what neither command knows, with the nearest that one of them does."""
+    task = next((b for a, b in zip(argv, argv[1:], strict=False) if a == "--task"), "mri")
+    known = {*flat(settings_of(parse(["--task", task]))), *ALIASES, "config", "print_config", "help"}
+    for token in argv:
+        name = token[2:].partition("=")[0]
+        if token.startswith("--") and name not in known and "+" not in name:
+            spelled = {key.replace("_", "-") for key in own} | known
+            near = difflib.get_close_matches(name, sorted(spelled), 1, 0.5)
+            hint = f"did you mean --{near[0]}?" if near else "recon-tune --help and recon-train --help list them"
+            raise InputError(f"unknown option --{name}: {hint}")
+
+
+def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) -> dict[str, Any]:
+    """The task's configuration for trials: one device, and no more threads and loaders than a trial's CPUs."""
+    fixed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in space.fixed.items()]
+    config = parse([*(f"--task={parse(argv).task}",), *fixed, *argv])
+    if config.data is not None:
+        config.data = str(Path(config.data).resolve())
+    n_workers = min(config.dataset.n_workers, max(cpus - 1, 0))
+    return overlay(
+        settings_of(config),
+        {
+            "threads": max(cpus - n_workers, 1),
+            "dataset.n_workers": n_workers,
+            "trainer.accelerator": "gpu" if gpus else "cpu",
+            "trainer.devices": 1,
+            "trainer.num_nodes": 1,
+            "trainer.strategy": "auto",
+            "trainer.enable_progress_bar": False,
+        },
+    )
+
+
+def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str | None) -> Settings:
+    check_choice("scheduler", str(chosen["scheduler"]), SCHEDULERS)
+    check_choice("searcher", str(chosen["searcher"]), SEARCHERS)
+    least = {
+        "samples": 1,
+        "grace": 1,
+        "reduction": 2,
+        "interval": 1,
+        "cpus_per_trial": 1,
+        "concurrent": 1,
+        "retries": 0,
+    }
+    for key, smallest in least.items():
+        value = chosen[key]
+        if value is not None and (not isinstance(value, int) or value < smallest):
+            raise InputError(f"--{key.replace('_', '-')} is {value}: give a whole number of {smallest} or more")
+    gpus = chosen["gpus_per_trial"]
+    if not isinstance(gpus, (int, float)) or not (0 <= gpus <= 1):
+        raise InputError(f"--gpus-per-trial is {gpus}: a trial trains on one GPU or a share of it, such as 0.5")
+    if config["trainer"]["max_epochs"] is None:
+        raise InputError("trainer.max_epochs is not set: give the epochs of a trial that is not pruned")
+    if chosen["scheduler"] == "pbt" and chosen["searcher"] != "random":
+        raise InputError("--scheduler pbt starts from random points and changes them itself: leave out --searcher")
+    objectives = chosen["objective"] if isinstance(chosen["objective"], list) else [chosen["objective"]]
+    return Settings(
+        samples=chosen["samples"],
+        scheduler=chosen["scheduler"],
+        searcher=chosen["searcher"],
+        objectives=tuple(_objective(str(objective)) for objective in objectives),
+        seed=config["seed"],
+        max_epochs=config["trainer"]["max_epochs"],
+        grace=chosen["grace"],
+        reduction=chosen["reduction"],
+        interval=chosen["interval"],
+        cpus=chosen["cpus_per_trial"],
+        gpus=gpus,
+        concurrent=chosen["concurrent"],
+        retries=chosen["retries"],
+        storage=storage,
+    )
+
+
+def _objective(text: str) -> tuple[str, str]:
+    """A metric and its direction, from "metric", "metric:max" or "metric:min"."""
+    metric, _, mode = text.partition(":")
+    check_choice("objective", metric, [name for name in COLUMNS if name not in ("epoch", "step")])
+    if mode:
+        check_choice(f"direction of {metric}", mode, ("max", "min"))
+        return metric, mode
+    if any(word in metric for word in LESS_IS_BETTER):
+        return metric, "min"
+    if any(word in metric for word in MORE_IS_BETTER):
+        return metric, "max"
+    raise InputError(f"say which way {metric} is better: {metric}:max or {metric}:min")
+
+
+def _check_population(space: Space, settings: Settings) -> None:
+    """Refuse a space in which a trained network has nothing to change.
+
+    Raises:
+        InputError: says which keys could be varied.
+    """
+    if not any(parameter.key.startswith(CHANGEABLE) for parameter in space.parameters):
+        raise InputError(
+            "--scheduler pbt changes settings while a network trains, but the space varies none of optimizer.*, "
+            "scheduler.*, loss.* and clamp: give one a range, or take --scheduler asha"
+        )
+    for parameter in space.parameters:
+        if parameter.key.startswith(CHANGEABLE) and parameter.when:
+            raise InputError(f"--scheduler pbt takes no condition: leave out the when of {parameter.key}")
+    if settings.samples < 2:
+        raise InputError("--scheduler pbt needs a population: give --samples 2 or more")
+
+
+def check_points(config: Mapping[str, Any], space: Space) -> None:
+    """Build what the space's corners describe, without weights, and open their data.
+
+    Raises:
+        InputError: the configuration itself cannot work, or some value of the space; names the values.
+    """
+    _build(config, {}, with_data=True)
+    for point in space.corners(CORNERS):
+        try:
+            _build(config, point, with_data=any(key.startswith("dataset.") for key in point))
+        except InputError as error:
+            values = ", ".join(f"{key} {value}" for key, value in point.items())
+            raise InputError(f"the task refuses a point of the space ({values}): {error}") from None
+
+
+def _build(config: Mapping[str, Any], point: Point, with_data: bool) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(overlay(config, point), file, sort_keys=False)
+        file.flush()
+        parsed = parse(["--config", file.name])
+    with torch.device("meta"):
+        task = build_task(parsed)
+    if with_data:
+        open_data(parsed, task)
+    else:
+        check_optimizer(task)

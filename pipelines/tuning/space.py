@@ -1,0 +1,229 @@
+"""The space of a sweep: YAML whose keys are the task's own, with ranges in the place of values.
+
+optimizer.lr: {loguniform: [1e-4, 1e-2]}
+network:
+  sampling: {choice: [stride, lpf, aps]}
+  blur: {choice: [1, 3], when: {network.sampling: aps}}
+trainer.max_epochs: 4          # a plain value replaces the task's own
+sweep: {samples: 16}           # defaults of the command's flags
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recon.errors import InputError
+
+KINDS = ("uniform", "loguniform", "int", "logint", "choice")
+Point = dict[str, Any]
+"""A value for each parameter that applies, by the task's dotted key."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of the task's configuration, and the values to try.
+
+    Attributes:
+        key: dotted.
+        kind: one of KINDS; the ends of a range belong to it.
+        values: the two ends of a range, or the choices.
+        when: other parameters' keys, and the values of theirs for which this one applies.
+    """
+
+    key: str
+    kind: str
+    values: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def applies(self, point: Point) -> bool:
+        """Whether it has a value beside these."""
+        return all(key in point and point[key] in values for key, values in self.when.items())
+
+    def suggest(self, trial: Any) -> Any:
+        """Ask an Optuna trial for a value."""
+        if self.kind == "choice":  # as text: Optuna takes no lists
+            return json.loads(trial.suggest_categorical(self.key, [json.dumps(value) for value in self.values]))
+        suggest = trial.suggest_int if self.kind.endswith("int") else trial.suggest_float
+        return suggest(self.key, *self.values, log=self.kind.startswith("log"))
+
+    @property
+    def n_values(self) -> float:
+        """How many different values there are."""
+        if self.kind == "choice":
+            return len(self.values)
+        low, high = self.values
+        return high - low + 1 if self.kind.endswith("int") else (1 if low == high else math.inf)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is varied, and what is not.
+
+    Attributes:
+        parameters: each after those that its ``when`` names.
+        fixed: plain values of the file, by dotted key.
+        sweep: defaults of the command's flags.
+    """
+
+    parameters: tuple[Parameter, ...]
+    fixed: Mapping[str, Any]
+    sweep: Mapping[str, Any]
+
+    def suggest(self, trial: Any) -> Point:
+        """A point, from an Optuna trial (a define-by-run space)."""
+        point: Point = {}
+        for parameter in self.parameters:
+            if parameter.applies(point):
+                point[parameter.key] = parameter.suggest(trial)
+        return point
+
+    def corners(self, most: int) -> list[Point]:
+        """Points that have every choice and every end of a range, in as many combinations as are asked for."""
+        points: list[Point] = [{}]
+        for parameter in self.parameters:
+            grown: list[Point] = []
+            for point in points:
+                values = dict.fromkeys(map(json.dumps, parameter.values)) if parameter.applies(point) else ()
+                grown += [{**point, parameter.key: json.loads(value)} for value in values] or [point]
+            points = _covering(grown, most)
+        return points
+
+    def random_points(self, n: int, seed: int) -> list[Point]:
+        """The first n different points that this seed draws; fewer where there are not so many."""
+        import optuna  # takes a second
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+        found: dict[str, Point] = {}
+        for _ in range(100 * n):
+            if len(found) >= n:
+                break
+            point = self.suggest(study.ask())
+            found.setdefault(json.dumps(point), point)
+        return list(found.values())
+
+
+def _covering(points: list[Point], most: int) -> list[Point]:
+    """At most so many of the points, but for those that are the only ones to have some value."""
+    kept, seen = [], set()
+    for point in points:
+        new = {(key, json.dumps(value)) for key, value in point.items()} - seen
+        if new:
+            kept.append(point)
+            seen |= new
+    others = [point for point in points if point not in kept]
+    room = max(0, most - len(kept))
+    return kept + others[:: max(1, math.ceil(len(others) / room))] if room else kept
+
+
+def read_space(path: Path, known: Sequence[str]) -> Space:
+    """Read a space.
+
+    Args:
+        path: the YAML file.
+        known: the dotted keys of the task's configuration.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (with the nearest known one), or a range that is none.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the space {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{path} is not valid YAML: mend it or give another --space") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no keys: give a YAML file such as configs/tune/mri.yaml")
+    return parse_space(content, known, str(path))
+
+
+def parse_space(content: Mapping[str, Any], known: Sequence[str], where: str) -> Space:
+    """The space that a mapping describes; see :func:`read_space`."""
+    content = dict(content)
+    sweep = content.pop("sweep", None) or {}
+    parameters: dict[str, Parameter] = {}
+    fixed: dict[str, Any] = {}
+    for key, value in _flat(content):
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
+            raise InputError(f"unknown key in {where}: {key}: {hint}")
+        if _is_range(value):
+            parameters[key] = _parameter(key, value, where)
+        else:
+            fixed[key] = value
+    if not parameters:
+        raise InputError(f"{where} varies nothing: give at least one key a range, such as {{loguniform: [1e-4, 1e-2]}}")
+    return Space(tuple(_ordered(parameters, where)), fixed, sweep)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and not _is_range(value):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, dict) and bool(set(value) & {*KINDS, "when"})
+
+
+def _parameter(key: str, value: dict[str, Any], where: str) -> Parameter:
+    value = dict(value)
+    when = value.pop("when", {})
+    if len(value) != 1 or next(iter(value)) not in KINDS or not isinstance(when, dict):
+        raise InputError(f"{key} in {where} is no range: give one of {', '.join(KINDS)}, and when if you like")
+    ((kind, values),) = value.items()
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{key} in {where} has no value to try: give {kind} a list")
+    values = [_number(v) for v in values]
+    if kind != "choice":
+        _check_range(key, kind, values, where)
+    conditions = {k: tuple(map(_number, v if isinstance(v, list) else [v])) for k, v in when.items()}
+    return Parameter(key, kind, tuple(values), conditions)
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _check_range(key: str, kind: str, values: list[Any], where: str) -> None:
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    if not numbers or len(values) != 2 or values[0] > values[1]:
+        raise InputError(f"{key} in {where}: {kind} takes [lowest, highest], not {values}")
+    if kind.endswith("int") and not all(isinstance(v, int) for v in values):
+        raise InputError(f"{key} in {where}: {kind} takes whole numbers, not {values}")
+    if kind.startswith("log") and values[0] <= 0:
+        raise InputError(f"{key} in {where}: {kind} takes positive numbers, not {values}")
+
+
+def _ordered(parameters: Mapping[str, Parameter], where: str) -> list[Parameter]:
+    """Each parameter after those that it depends on."""
+    ordered: dict[str, Parameter] = {}
+    for parameter in parameters.values():
+        for key, values in parameter.when.items():
+            other = parameters.get(key)
+            if other is None:
+                raise InputError(f"{parameter.key} in {where} applies when {key} has a value, but {key} is not varied")
+            if other.kind == "choice" and not set(map(json.dumps, values)) & set(map(json.dumps, other.values)):
+                raise InputError(f"{parameter.key} in {where} never applies: {key} is none of {list(values)}")
+    left = dict(parameters)
+    while left:
+        ready = [key for key, parameter in left.items() if parameter.when.keys() <= ordered.keys()]
+        if not ready:
+            raise InputError(f"{', '.join(left)} in {where} depend on each other: take away a when")
+        ordered |= {key: left.pop(key) for key in ready}
+    return list(ordered.values())

@@ -1,0 +1,233 @@
+"""A sweep as Ray Tune runs it: scheduler, searcher, resources, and the ledger that outlives them all.
+
+Ray keeps nothing that a resumed sweep needs. What a scheduler or a searcher must know of earlier trials is told them
+again from the run folders: Ray's own ``Tuner.restore`` forgets what ASHA has seen, knows nothing that is younger than its
+last snapshot (10 s), and has none at all of a sweep that was killed early.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from pipelines.tuning.ledger import ENDED, FAILED, Ledger, Trial
+from pipelines.tuning.population import CHANGEABLE
+from pipelines.tuning.progress import Progress
+from pipelines.tuning.request import Settings
+from pipelines.tuning.space import Parameter, Point, Space
+from pipelines.tuning.trial import run_trial
+
+TIME = "epochs"  # how far a trial is, in Ray's words
+KEPT_STATES = 4  # of each member of a population, so that none is gone when another wants it
+
+
+def trial_settings(folder: Path, config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What every trial is told: where, from what configuration, and how it reports."""
+    return {
+        "folder": str(folder),
+        "config": dict(config),
+        "gpus": settings.gpus,
+        "shared": settings.storage is None,
+        "population": settings.scheduler == "pbt",
+        "with_state": settings.scheduler == "pbt" or settings.storage is not None,
+    }
+
+
+def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings: Settings) -> None:
+    """Run all trials that have not ended, each from where it stopped, and new ones until there are enough.
+
+    Args:
+        ledger: of the sweep's folder.
+        space: to draw new points from.
+        config: of the task; a trial's is this one with its point laid over.
+        settings: see there. Ray must be running.
+    """
+    random.seed(settings.seed)  # the population's choices
+    np.random.seed(settings.seed)  # noqa: NPY002
+    left = [trial for trial in ledger if trial.status not in ENDED]
+    for trial in left:
+        trial.starts = 0
+    constant = {"sweep": trial_settings(ledger.folder, config, settings)}
+    if settings.searcher == "optuna":
+        n_new = settings.samples - len(ledger.trials)
+        search: Any = _Search(ledger, space, settings, left)
+        parameters = constant
+    else:
+        for number, point in enumerate(space.random_points(settings.samples, settings.seed)):
+            if number not in ledger.trials:
+                ledger.write(Trial(number, point))
+        left = [trial for trial in ledger if trial.status not in ENDED]
+        n_new, search = 0, None
+        waiting = [{"number": trial.number, "point": trial.point} for trial in left]
+        parameters = {**constant, "trial": tune.grid_search(waiting)}
+    if not left and not n_new:
+        return
+    state = 0 if not constant["sweep"]["with_state"] else KEPT_STATES if settings.scheduler == "pbt" else 1
+    tuner = tune.Tuner(
+        tune.with_resources(run_trial, {"cpu": settings.cpus, "gpu": settings.gpus}),
+        param_space=parameters,
+        tune_config=tune.TuneConfig(
+            num_samples=len(left) + n_new if search else 1,
+            search_alg=search,
+            scheduler=_scheduler(settings, space, ledger),
+            max_concurrent_trials=settings.concurrent,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=ledger.folder.name if settings.storage else "ray",
+            storage_path=settings.storage or str(ledger.folder.resolve()),
+            callbacks=[Progress(ledger, settings)],
+            failure_config=tune.FailureConfig(max_failures=settings.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=state or None),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+class _Search(OptunaSearch):
+    """Optuna, told of the trials that have ended; first come those that have not."""
+
+    def __init__(self, ledger: Ledger, space: Space, settings: Settings, left: Sequence[Trial]) -> None:
+        modes = [mode for _, mode in settings.objectives]
+        metrics = [metric for metric, _ in settings.objectives]
+        storage = optuna.storages.InMemoryStorage()
+        directions = ["maximize" if mode == "max" else "minimize" for mode in modes]
+        sampler = optuna.samplers.TPESampler(seed=settings.seed + len(ledger.trials))
+        study = optuna.create_study(storage=storage, study_name="sweep", directions=directions, sampler=sampler)
+        for trial in ledger:
+            rows = ledger.rows(trial.number)
+            if trial.status in ENDED and trial.status != FAILED and rows:
+                study.add_trial(_as_optuna(space, trial, [rows[-1][metric] for metric in metrics]))
+        self.ledger, self.left = ledger, list(left)
+        several = len(metrics) > 1
+        super().__init__(
+            space.suggest,
+            metric=metrics if several else metrics[0],
+            mode=modes if several else modes[0],
+            sampler=sampler,
+            storage=storage,
+            study_name="sweep",
+            points_to_evaluate=[_encoded(space, trial.point) for trial in left] or None,
+        )
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next point, with its number."""
+        point = super().suggest(trial_id)
+        if self.left:
+            trial = self.left.pop(0)
+        else:
+            trial = Trial(max(self.ledger.trials, default=-1) + 1, point or {})
+            self.ledger.write(trial)
+        return {"trial": {"number": trial.number, "point": trial.point}}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Hand on what has the metric; a trial that failed has none."""
+        if isinstance(self.metric, list) or self.metric in result:
+            super().on_trial_result(trial_id, result)
+
+
+def _encoded(space: Space, point: Point) -> Point:
+    """A point as Optuna keeps it: choices are text."""
+    kinds = {parameter.key: parameter.kind for parameter in space.parameters}
+    return {key: json.dumps(value) if kinds[key] == "choice" else value for key, value in point.items()}
+
+
+def _as_optuna(space: Space, trial: Trial, values: Sequence[float]) -> optuna.trial.FrozenTrial:
+    """A trial that has ended, in Optuna's words."""
+    fixed = optuna.trial.FixedTrial(_encoded(space, trial.point))
+    space.suggest(fixed)
+    return optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, values=list(values))
+
+
+class _ASHA(ASHAScheduler):
+    """ASHA that knows trials by their numbers, which stay when a sweep is resumed."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take a trial into the lists; again, if it comes back."""
+        super().on_trial_add(tune_controller, _numbered(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether it goes on."""
+        return super().on_trial_result(tune_controller, _numbered(trial), result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Note its last result."""
+        super().on_trial_complete(tune_controller, _numbered(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Forget it."""
+        super().on_trial_remove(tune_controller, _numbered(trial))
+
+
+def _numbered(trial: Any) -> Any:
+    return SimpleNamespace(trial_id=trial.config["trial"]["number"])
+
+
+def _name(trial: Any) -> str:
+    return f"{trial.config['trial']['number']:03d}-{trial.trial_id}"
+
+
+def _scheduler(settings: Settings, space: Space, ledger: Ledger) -> TrialScheduler:
+    metric, mode = settings.objectives[0]
+    if settings.scheduler == "pbt":
+        varied = [p for p in space.parameters if p.key.startswith(CHANGEABLE)]
+        return PopulationBasedTraining(
+            time_attr=TIME,
+            metric=metric,
+            mode=mode,
+            perturbation_interval=settings.interval,
+            hyperparam_mutations={"trial": {"point": {p.key: _mutations(p) for p in varied}}},
+            custom_explore_fn=partial(_within, {p.key: p for p in varied}),
+            require_attrs=False,
+            log_config=False,
+        )
+    last = settings.max_epochs - 1  # no decision after the last epoch: such a trial is complete
+    if settings.scheduler == "none" or last < settings.grace:
+        return FIFOScheduler()
+    asha = _ASHA(
+        time_attr=TIME,
+        metric=metric,
+        mode=mode,
+        max_t=last,
+        grace_period=settings.grace,
+        reduction_factor=settings.reduction,
+        stop_last_trials=False,
+    )
+    for trial in ledger:
+        known = SimpleNamespace(config={"trial": {"number": trial.number}})
+        asha.on_trial_add(None, known)
+        for epochs, row in enumerate(ledger.rows(trial.number), 1):
+            asha.on_trial_result(None, known, {**row, TIME: epochs})
+    return asha
+
+
+def _mutations(parameter: Parameter) -> Any:
+    if parameter.kind == "choice":
+        return list(parameter.values)
+    low, high = parameter.values
+    if parameter.kind.endswith("int"):
+        return (tune.lograndint if parameter.kind == "logint" else tune.randint)(low, high + 1)
+    return (tune.loguniform if parameter.kind == "loguniform" else tune.uniform)(low, high)
+
+
+def _within(parameters: Mapping[str, Parameter], config: dict[str, Any]) -> dict[str, Any]:
+    """Bring values that were multiplied back into their ranges."""
+    point = config["trial"]["point"]
+    for key, parameter in parameters.items():
+        if parameter.kind != "choice":
+            low, high = parameter.values
+            point[key] = min(max(point[key], low), high)
+    return config
