@@ -49,7 +49,7 @@ OURS = {
     "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
 }  # fmt: skip
 
-_NOT_SETTINGS = ("config", "__default_config__", "resume", "out")
+_NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
 
 
 def config_file(task: str, sample: bool) -> Path:
@@ -80,6 +80,8 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
     add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... (none: the bundled sample)")
     add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
     add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
+    add("--ray-workers", type=int | None, default=None, help="share the training among so many processes of Ray Train")
+    add("--ray-address", type=str | None, default=None, help="of a running Ray cluster (none: this machine)")
     add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
     add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
     add("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
@@ -146,6 +148,8 @@ def _check_values(config: Namespace) -> None:
         if config[key] == 0:
             raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
     check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
+    if config.ray_workers is not None and config.ray_workers < 1:
+        raise InputError(f"--ray-workers is {config.ray_workers}: give 1 or more, or leave it out")
     if not config.clamp > 0:
         raise InputError(f"clamp is {config.clamp}: give a positive number")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -41,19 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(train, argv)
 
 
-def train(argv: list[str], callbacks: Sequence[pl.Callback] = ()) -> None:
+def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Mapping[str, Any] | None = None) -> None:
     """Do all that the command does, in this process.
 
     Args:
         argv: the command's arguments.
         callbacks: told of the training after the recorder has saved.
+        placement: arguments of Lightning's trainer in the place of the configuration's, where Ray started the process.
 
     Raises:
         InputError: what the user can mend.
         Interrupted: stopped by a signal, with its state saved.
     """
     config, resumed = _configuration(argv)
-    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if config.ray_workers is not None:
+        from pipelines.ray_training import train_on_ray  # Ray takes seconds to import
+
+        return train_on_ray(config, _folder(config, resumed, first=True))
+    first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.data is None and first:
@@ -66,7 +72,7 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = ()) -> None:
     folder = _folder(config, resumed, first)
     recorder = RunRecorder(folder)
     checkpoint, step = _last_checkpoint(folder, task) if resumed else (None, 0)
-    trainer = build_trainer(config, folder, [recorder, *callbacks], step)
+    trainer = build_trainer(config, folder, [recorder, *callbacks], step, placement)
     if first:
         make_folder(folder)
         write_config(folder, settings_of(config))
@@ -155,7 +161,13 @@ def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
     return folder
 
 
-def build_trainer(config: Namespace, folder: Path, callbacks: Sequence[pl.Callback], step: int = 0) -> pl.Trainer:
+def build_trainer(
+    config: Namespace,
+    folder: Path,
+    callbacks: Sequence[pl.Callback],
+    step: int = 0,
+    placement: Mapping[str, Any] | None = None,
+) -> pl.Trainer:
     """Lightning's trainer with our callbacks, TensorBoard (its events from ``step`` on are new) and sampler.
 
     Raises:
@@ -164,7 +176,7 @@ def build_trainer(config: Namespace, folder: Path, callbacks: Sequence[pl.Callba
     logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step)
     try:
         return pl.Trainer(
-            **config.trainer.as_dict(),
+            **config.trainer.as_dict() | dict(placement or {}),
             callbacks=list(callbacks),
             logger=logger,
             enable_checkpointing=True,

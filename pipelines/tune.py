@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import os
 import shlex
-import sys
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipelines import evaluate
-from pipelines.command import DONE, Interrupted, Parser, run_command
-from pipelines.config import TASKS
+from pipelines.cluster import check_cluster, check_local, check_storage, ray_cluster
+from pipelines.command import DONE, INTERRUPTED, Interrupted, Parser, run_command
+from pipelines.config import load
+from pipelines.data import describe_data
+from pipelines.reports import write_report
+from pipelines.reports.sweep import sweep_report
 from pipelines.run_folder import environment, make_folder, write_json
-from pipelines.tuning.cluster import check_cluster, check_local, check_storage, ray_cluster
 from pipelines.tuning.ledger import ENDED, FAILED, Ledger
 from pipelines.tuning.request import DEFAULTS, SCHEDULERS, SEARCHERS, Request, Settings, flat, make_request
 from pipelines.tuning.results import Findings, find, write_best, write_summary, write_table
@@ -52,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--space", metavar="YAML", help="what to vary (default: configs/tune/<task>.yaml, or <task>_sample.yaml)")
     add("--samples", type=int, help=f"trials (default {DEFAULTS['samples']})")
     add("--objective", nargs="+", metavar="METRIC[:max|min]",
-        help="columns of metrics.csv; of several the first decides and all make the Pareto front (default val_psnr)")  # fmt: skip
+        help="columns of metrics.csv; of several, the first decides (default val_psnr)")  # fmt: skip
     add("--scheduler", choices=SCHEDULERS, help="asha prunes, pbt changes settings on the way (default asha)")
     add("--searcher", choices=SEARCHERS, help="where the next point comes from (default random)")
     add("--grace", type=int, help=f"asha: epochs that every trial gets (default {DEFAULTS['grace']})")
@@ -184,20 +190,48 @@ def _report(ledger: Ledger, request: Request) -> None:
     ledger = Ledger(folder)
     findings = find(ledger, settings.objectives)
     write_table(folder / "results.csv", ledger, findings)
-    about = {"task": request.config["task"], "data": request.config["data"], "seed": settings.seed}
-    write_summary(folder / "summary.json", findings, about | {"environment": environment("cpu")})
+    stored = json.loads((folder / "sweep.json").read_text())
+    about = {key: request.config[key] for key in ("task", "data", "seed")} | {"environment": stored["environment"]}
+    write_summary(folder / "summary.json", findings, about)
     if findings.best is None:
         reasons = [trial.reason for trial in ledger if trial.status == FAILED]
         raise InputError(f"no trial came to the end of an epoch, see {folder / 'results.csv'}; the first: {reasons[0]}")
     write_best(folder / "best.yaml", ledger, findings.best)
+    shutil.rmtree(folder / "ray", ignore_errors=True)  # the run folders have it all
+    best = ledger.run_folder(findings.best.trial.number)
+    about |= {
+        "title": f"Sweep of {len(findings.outcomes)} trials: {request.config['task']}",
+        "data": describe_data(load(best / "config.yaml")),
+        "settings": asdict(settings),
+    }
+    measured = _measure(folder, best, request.config)
+    best_yaml = (folder / "best.yaml").read_text()
+    write_report(folder / "report.html", sweep_report(findings, request.space, about, best_yaml, measured))
     _say(findings, folder)
 
 
+def _measure(folder: Path, best: Path, config: Mapping[str, Any]) -> str:
+    """Measure the best trial as recon-evaluate does; gives where its report is, relative to the sweep."""
+    out = folder / "evaluation"
+    if not (out / "report.html").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        torch.set_num_threads(os.cpu_count() or 1)
+        shifts = str(max(config["evaluation"]["shifts"], 1))
+        code = evaluate.main(
+            [str(best), "--out", str(out), "--protocols", "plain", "equivariance", "margins", "--shifts", shifts]
+        )
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code != DONE:
+            return ""
+    return str((out / "report.html").relative_to(folder))
+
+
 def _say(findings: Findings, folder: Path) -> None:
-    assert findings.best is not None and findings.best.best is not None
+    assert findings.best is not None
     metric = findings.objectives[0][0]
     print(f"Best: trial {findings.best.trial.number}, {metric} {findings.best.best[metric]:.4f}")
-    print(f"Written: {folder / 'results.csv'}, {folder / 'summary.json'}")
+    print(f"Written: {folder / 'results.csv'}, {folder / 'summary.json'}\nReport:  {folder / 'report.html'}")
     print(f"Repeat the best with: recon-train --config {folder / 'best.yaml'}")
 
 

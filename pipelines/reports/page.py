@@ -154,7 +154,7 @@ class Figure:
         caption: what it shows.
         legend: what the colours stand for.
         scales: colour bars that go for all panels.
-        size: "plot", "map" (small and square) or "picture".
+        size: "plot", "map" (small and square), "picture" or "wide" (scrolls where the page is narrow).
     """
 
     panels: Sequence[Panel]

@@ -36,7 +36,7 @@ class Progress(Callback):
         """Nothing that Ray would keep: the ledger is in its own files."""
         return {}
 
-    def setup(self, **info: Any) -> None:
+    def setup(self, *args: Any, **info: Any) -> None:
         """Begin to show."""
         if sys.stdout.isatty():
             self._live = Live(self._table(), refresh_per_second=2)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 
 import configs
 from pipelines.checkpoints import build_task
@@ -107,8 +108,7 @@ def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
     Raises:
         InputError: an unknown key or flag, a value that the task refuses, a space that varies nothing, broken data.
     """
-    _check_flags(argv, flags)
-    plain = parse(argv)
+    plain = _parse(argv, flags)
     known = list(flat(settings_of(plain)))
     path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None)
     space = read_space(path, known)
@@ -157,17 +157,16 @@ def _expanded(argv: Sequence[str]) -> list[str]:
             for name, rest, value in names]  # fmt: skip
 
 
-def _check_flags(argv: Sequence[str], own: Mapping[str, Any]) -> None:
-    """Refuse what neither command knows, with the nearest that one of them does."""
-    task = next((b for a, b in zip(argv, argv[1:], strict=False) if a == "--task"), "mri")
-    known = {*flat(settings_of(parse(["--task", task]))), *ALIASES, "config", "print_config", "help"}
-    for token in argv:
-        name = token[2:].partition("=")[0]
-        if token.startswith("--") and name not in known and "+" not in name:
-            spelled = {key.replace("_", "-") for key in own} | known
-            near = difflib.get_close_matches(name, sorted(spelled), 1, 0.5)
-            hint = f"did you mean --{near[0]}?" if near else "recon-tune --help and recon-train --help list them"
-            raise InputError(f"unknown option --{name}: {hint}")
+def _parse(argv: Sequence[str], own: Mapping[str, Any]) -> Namespace:
+    """recon-train's arguments; a mistyped flag may have been meant for recon-tune."""
+    try:
+        return parse(argv)
+    except InputError as error:
+        name = str(error).removeprefix("unknown option --").partition(":")[0]
+        near = difflib.get_close_matches(name, [key.replace("_", "-") for key in own], 1, 0.75)
+        if near and str(error).startswith("unknown option"):
+            raise InputError(f"unknown option --{name}: did you mean --{near[0]}?") from None
+        raise
 
 
 def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) -> dict[str, Any]:

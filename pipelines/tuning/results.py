@@ -26,13 +26,13 @@ class Outcome(NamedTuple):
     Attributes:
         trial: see there.
         rows: its epochs.
-        best: the one with the best first objective; None where there is none.
+        best: the one with the best first objective; empty where there is none.
         schedule: of a population's member: its start and its changes.
     """
 
     trial: Trial
     rows: list[Row]
-    best: Row | None
+    best: Row
     schedule: dict[str, Any]
 
 
@@ -59,22 +59,22 @@ def find(ledger: Ledger, objectives: Objectives) -> Findings:
         rows = ledger.rows(trial.number)
         best = _best_row(rows, objectives[0])
         outcomes.append(Outcome(trial, rows, best, read_schedule(ledger.run_folder(trial.number))))
-    measured = [outcome for outcome in outcomes if outcome.best is not None]
+    measured = [outcome for outcome in outcomes if outcome.best]
     candidates = [outcome for outcome in measured if outcome.trial.status == COMPLETE] or measured
-    best = max(candidates, key=lambda outcome: _score(outcome, objectives[0]), default=None)
-    return Findings(outcomes, objectives, best, _front(candidates, objectives))
+    first = max(candidates, key=lambda outcome: _score(outcome, objectives[0]), default=None)
+    return Findings(outcomes, objectives, first, _front(candidates, objectives))
 
 
-def _best_row(rows: Sequence[Row], objective: tuple[str, str]) -> Row | None:
+def _best_row(rows: Sequence[Row], objective: tuple[str, str]) -> Row:
     metric, mode = objective
     rows = [row for row in rows if metric in row]
-    return (max if mode == "max" else min)(rows, key=lambda row: row[metric], default=None)
+    return (max if mode == "max" else min)(rows, key=lambda row: row[metric], default={})
 
 
 def _score(outcome: Outcome, objective: tuple[str, str]) -> float:
     """The objective, larger is better."""
     metric, mode = objective
-    value = (outcome.best or {}).get(metric, float("nan"))
+    value = outcome.best.get(metric, float("nan"))
     return value if mode == "max" else -value
 
 
@@ -90,12 +90,11 @@ def _front(outcomes: Sequence[Outcome], objectives: Objectives) -> list[int]:
 def write_table(path: Path, ledger: Ledger, findings: Findings) -> None:
     """Write results.csv: a row for each trial, with the figures of its best epoch."""
     keys = list(dict.fromkeys(key for outcome in findings.outcomes for key in outcome.trial.point))
-    metrics = list(dict.fromkeys(key for outcome in findings.outcomes for key in outcome.best or {}))
+    metrics = list(dict.fromkeys(key for outcome in findings.outcomes for key in outcome.best))
     metrics = [key for key in metrics if key not in ("epoch", "seconds", "step")]
     columns = ["trial", "status", "reason", "starts", "epochs", "seconds", "best_epoch", "pareto", *metrics, *keys]
     rows = []
     for trial, epochs, best, _ in findings.outcomes:
-        figures = best or {}
         seconds = f"{sum(row.get('seconds', 0) for row in epochs):.3f}"
         rows.append(
             [
@@ -107,7 +106,7 @@ def write_table(path: Path, ledger: Ledger, findings: Findings) -> None:
                 seconds,
                 int(best["epoch"]) if best else "",
                 int(trial.number in findings.front),
-                *(figures.get(metric, "") for metric in metrics),
+                *(best.get(metric, "") for metric in metrics),
                 *(_text(trial.point[key]) if key in trial.point else "" for key in keys),
                 str(ledger.run_folder(trial.number).relative_to(ledger.folder)),
             ]
@@ -126,8 +125,8 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
     head = f"# Trial {best.trial.number} of a sweep: recon-train --config {path.name} repeats it.\n"
     if best.schedule.get("changes"):
         head = (
-            f"# The last settings of trial {best.trial.number} of a population. They changed on the way, so that no single\n"
-            f"# configuration repeats it: trials/{best.trial.number:03d}/schedule.json has what it was trained with, and when.\n"
+            f"# The last settings of trial {best.trial.number} of a population. They changed on the way, so that no\n"
+            f"# single configuration repeats it: trials/{best.trial.number:03d}/schedule.json has what was set, and when.\n"
         )
     with replace_file(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(config, sort_keys=False))
@@ -136,15 +135,15 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
 def write_summary(path: Path, findings: Findings, about: dict[str, Any]) -> None:
     """Write summary.json: how many trials ended how, the best, the median and the Pareto front."""
     trials = [outcome.trial for outcome in findings.outcomes]
-    metric, mode = findings.objectives[0]
-    values = [outcome.best[metric] for outcome in findings.outcomes if outcome.best is not None]
+    metric, _ = findings.objectives[0]
+    values = [outcome.best[metric] for outcome in findings.outcomes if outcome.best]
     content: dict[str, Any] = {
         **about,
         "objectives": [{"metric": name, "mode": direction} for name, direction in findings.objectives],
         "trials": {status: sum(trial.status == status for trial in trials) for status in {t.status for t in trials}},
         "failures": {trial.number: trial.reason for trial in trials if trial.status == FAILED},
     }
-    if findings.best is not None and findings.best.best is not None:
+    if findings.best is not None:
         content |= {
             "best": {
                 "trial": findings.best.trial.number,

@@ -113,7 +113,8 @@ class Space:
 
 def _covering(points: list[Point], most: int) -> list[Point]:
     """At most so many of the points, but for those that are the only ones to have some value."""
-    kept, seen = [], set()
+    kept: list[Point] = []
+    seen: set[tuple[str, str]] = set()
     for point in points:
         new = {(key, json.dumps(value)) for key, value in point.items()} - seen
         if new:

@@ -1,8 +1,8 @@
 """A sweep as Ray Tune runs it: scheduler, searcher, resources, and the ledger that outlives them all.
 
 Ray keeps nothing that a resumed sweep needs. What a scheduler or a searcher must know of earlier trials is told them
-again from the run folders: Ray's own ``Tuner.restore`` forgets what ASHA has seen, knows nothing that is younger than its
-last snapshot (10 s), and has none at all of a sweep that was killed early.
+again from the run folders: Ray's own ``Tuner.restore`` forgets what ASHA has seen, knows nothing that is younger than
+its last snapshot (10 s), and has none at all of a sweep that was killed early.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Search(OptunaSearch):
         modes = [mode for _, mode in settings.objectives]
         metrics = [metric for metric, _ in settings.objectives]
         storage = optuna.storages.InMemoryStorage()
-        directions = ["maximize" if mode == "max" else "minimize" for mode in modes]
+        directions: list[Any] = ["maximize" if mode == "max" else "minimize" for mode in modes]
         sampler = optuna.samplers.TPESampler(seed=settings.seed + len(ledger.trials))
         study = optuna.create_study(storage=storage, study_name="sweep", directions=directions, sampler=sampler)
         for trial in ledger:

@@ -133,30 +133,22 @@ def check_storage(ray: Any, folder: Path) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     probe = folder / f".{secrets.token_hex(6)}.part"
-    nodes = [node for node in ray.nodes() if node["Alive"]]
     look = ray.remote(num_cpus=0)(_sees)
+    answers = {}
     try:
         probe.touch()
-        found = [
-            (
-                node,
-                look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False)).remote(
-                    str(probe)
-                ),
-            )
-            for node in nodes
-        ]
-        for node, answer in found:
+        for node in ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], False)
+                answers[node["NodeManagerAddress"]] = look.options(scheduling_strategy=there).remote(str(probe))
+        for name, answer in answers.items():
             try:
                 sees = ray.get(answer, timeout=SECONDS)
             except ray.exceptions.RayError as error:
-                raise InputError(
-                    f"the node {node['NodeManagerAddress']} cannot run this program ({_first_line(error)}): install it there"
-                ) from None
+                why = _first_line(error)
+                raise InputError(f"the node {name} cannot run this program ({why}): install it there") from None
             if not sees:
-                raise InputError(
-                    f"the node {node['NodeManagerAddress']} does not see {folder}: give a --storage that all nodes share"
-                )
+                raise InputError(f"the node {name} does not see {folder}: give a --storage that all nodes share")
     finally:
         probe.unlink(missing_ok=True)
 
