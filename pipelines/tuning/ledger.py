@@ -86,6 +86,16 @@ def trial_folder(sweep: Path, number: int) -> Path:
     return sweep / "trials" / f"{number:03d}"
 
 
+def trial_name(number: int, trial_id: str) -> str:
+    """A trial's name, as Ray knows it."""
+    return f"{number:03d}-{trial_id}"
+
+
+def number_of(name: str) -> int:
+    """The number of the trial that Ray knows by this name."""
+    return int(name.partition("-")[0])
+
+
 def read_rows(folder: Path) -> list[Row]:
     """The finite figures in a run folder's metrics.csv, a row for each epoch; none where there is no such file."""
     try:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED, RUNNING, Ledger, Trial
+from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED, RUNNING, Ledger, Trial, number_of
 from pipelines.tuning.trial import FAILED as FAILED_KEY
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Progress(Callback):
             self._live = None
 
     def _trial(self, trial: Any) -> Trial:
-        return self.ledger.trials[trial.config["trial"]["number"]]
+        return self.ledger.trials[number_of(str(trial))]
 
     def _fetch(self, trial: Any) -> None:
         """Bring the run folder here, where trials keep theirs elsewhere."""

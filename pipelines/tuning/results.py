@@ -126,7 +126,7 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
     if best.schedule.get("changes"):
         head = (
             f"# The last settings of trial {best.trial.number} of a population. They changed on the way, so that no\n"
-            f"# single configuration repeats it: trials/{best.trial.number:03d}/schedule.json has what was set, and when.\n"
+            f"# single configuration repeats it: trials/{best.trial.number:03d}/schedule.json tells them.\n"
         )
     with replace_file(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(config, sort_keys=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from pipelines.tuning.ledger import ENDED, FAILED, Ledger, Trial
+from pipelines.tuning.ledger import ENDED, FAILED, Ledger, Trial, number_of, trial_name
 from pipelines.tuning.population import CHANGEABLE
 from pipelines.tuning.progress import Progress
 from pipelines.tuning.request import Settings
@@ -94,7 +95,9 @@ def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings:
             verbose=0,
         ),
     )
-    tuner.fit()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*reuse_actors.*")  # a new process for each start: no state is left
+        tuner.fit()
 
 
 class _Search(OptunaSearch):
@@ -152,6 +155,25 @@ def _as_optuna(space: Space, trial: Trial, values: Sequence[float]) -> optuna.tr
     return optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, values=list(values))
 
 
+class _Population(PopulationBasedTraining):
+    """A population in which nobody changes after the last epoch: there is nothing left to train.
+
+    Args:
+        max_epochs: of a trial.
+        settings: Ray's.
+    """
+
+    def __init__(self, max_epochs: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._max_epochs = max_epochs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether it goes on, pauses, or takes over another's state."""
+        if result.get(TIME, 0) >= self._max_epochs:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+
 class _ASHA(ASHAScheduler):
     """ASHA that knows trials by their numbers, which stay when a sweep is resumed."""
 
@@ -173,18 +195,19 @@ class _ASHA(ASHAScheduler):
 
 
 def _numbered(trial: Any) -> Any:
-    return SimpleNamespace(trial_id=trial.config["trial"]["number"])
+    return SimpleNamespace(trial_id=number_of(str(trial)))
 
 
 def _name(trial: Any) -> str:
-    return f"{trial.config['trial']['number']:03d}-{trial.trial_id}"
+    return trial_name(trial.config["trial"]["number"], trial.trial_id)
 
 
 def _scheduler(settings: Settings, space: Space, ledger: Ledger) -> TrialScheduler:
     metric, mode = settings.objectives[0]
     if settings.scheduler == "pbt":
         varied = [p for p in space.parameters if p.key.startswith(CHANGEABLE)]
-        return PopulationBasedTraining(
+        return _Population(
+            settings.max_epochs,
             time_attr=TIME,
             metric=metric,
             mode=mode,
@@ -207,7 +230,7 @@ def _scheduler(settings: Settings, space: Space, ledger: Ledger) -> TrialSchedul
         stop_last_trials=False,
     )
     for trial in ledger:
-        known = SimpleNamespace(config={"trial": {"number": trial.number}})
+        known = trial_name(trial.number, "before")
         asha.on_trial_add(None, known)
         for epochs, row in enumerate(ledger.rows(trial.number), 1):
             asha.on_trial_result(None, known, {**row, TIME: epochs})

@@ -14,7 +14,7 @@ from ray import tune
 
 from data_prep import replace_file
 from pipelines.train import train
-from pipelines.tuning.ledger import overlay, read_rows, trial_folder
+from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
 from pipelines.tuning.population import change_settings, start_schedule
 
 FAILED = "failed"  # the key of a report that ends a trial, with the reason
@@ -28,16 +28,17 @@ class Reporter(pl.callbacks.Checkpoint):
 
     Args:
         folder: the run folder.
+        number: the trial's.
         config: the trial's, see :func:`run_trial`.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, number: int, config: Mapping[str, Any]) -> None:
+        self.folder, self.number, self.config = folder, number, config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the record of a population's member."""
         if self.config["sweep"]["population"]:
-            start_schedule(self.folder, **self.config["trial"])
+            start_schedule(self.folder, self.number, self.config["trial"]["point"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch's row."""
@@ -60,9 +61,10 @@ def run_trial(config: dict[str, Any]) -> None:
     Args:
         config: "trial" (its number and point) and "sweep", see :func:`pipelines.tuning.sweep.trial_settings`.
     """
-    sweep, number, point = config["sweep"], config["trial"]["number"], config["trial"]["point"]
+    sweep, point = config["sweep"], config["trial"]["point"]
+    number = number_of(tune.get_context().get_trial_name())  # config may be a copy of another trial's
     folder = trial_folder(Path(sweep["folder"]), number) if sweep["shared"] else Path.cwd() / "run"
-    reporter = Reporter(folder, config)
+    reporter = Reporter(folder, number, config)
     if 0 < sweep["gpus"] < 1 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(sweep["gpus"])  # the others' share stays theirs
     try:
