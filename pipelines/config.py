@@ -10,6 +10,7 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _peek(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    for token, following in zip(argv, [*argv[1:], None], strict=True):
+    for token, following in zip_longest(argv, argv[1:]):
         if token.startswith("--"):
             name, equals, value = token[2:].partition("=")
             yield name, value if equals else following

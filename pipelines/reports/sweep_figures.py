@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines.reports.figures import _STYLE, QUIET, RULE, TEXT, _axes, _colour, _log_axis, _marker, _svg
 from pipelines.reports.page import COLOURS
+from pipelines.reports.tables import small
 
 MISSING = -0.14  # where a trial passes an axis that does not apply to it
 STRONG = 1.8  # width of the best trial's line
@@ -50,7 +51,7 @@ class Axis(NamedTuple):
         if not some:
             return []
         low, high = min(some), max(some)
-        return [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")] if high > low else [(0.5, f"{low:.3g}")]
+        return [(0.0, _number(low)), (1.0, _number(high))] if high > low else [(0.5, _number(low))]
 
 
 def parallel_coordinates(name: str, axes_of: Sequence[Axis], series: Sequence[int], best: int | None) -> str:
@@ -189,6 +190,10 @@ def pareto_front(
             axes.plot(x, y, lw=0, color=_colour(series[trial]), zorder=2, **_marker(series[trial]))
         _label(axes, labels)
         return _svg(name, figure)
+
+
+def _number(value: float) -> str:
+    return small(value) if 0 < abs(value) < 0.01 else f"{round(value, 3):g}"
 
 
 def _label(axes: Axes, labels: tuple[str, str]) -> None:
