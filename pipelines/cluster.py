@@ -7,6 +7,8 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ import torch
 from recon.errors import InputError
 
 OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
-SECONDS = 60  # to wait for a cluster and for its nodes
+SECONDS = 45  # to wait for a cluster and for its nodes
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -40,23 +42,19 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     """Ray, for as long as the block runs: on this machine's loopback interface alone, or the cluster at an address.
 
     Args:
-        address: None, "auto" or "host:port" of a running cluster.
-
-    Raises:
-        InputError: nothing answers at the address.
+        address: None, "auto" or "host:port" of a running cluster, see :func:`check_address`.
     """
     os.environ.update(_QUIET)
     temporary = None
     if address is None:
         os.environ.update({**_LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
         temporary = tempfile.mkdtemp(prefix="recon-ray-")
-    else:
-        _check_address(address)
     import ray
 
     try:
         if address is None:
             ray.init(
+                address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE,
                 log_to_driver=False,
@@ -64,35 +62,44 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
                 configure_logging=True,
                 _temp_dir=temporary,
             )
-        elif not ray.is_initialized():
+        else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         yield ray
-    except ConnectionError as error:
-        raise InputError(f"no Ray cluster answers at --address {address}: {_first_line(error)}") from None
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_address(address: str) -> None:
-    """A quick look whether anybody listens there: Ray itself would wait for a long time.
+def check_address(address: str) -> None:
+    """Look whether a cluster answers, in a process of its own: Ray itself would wait for minutes.
 
     Raises:
-        InputError: nobody does, or it is no address.
+        InputError: nobody listens there, or not Ray, or it is no address.
     """
-    if address == "auto":
-        return
     host, colon, port = address.rpartition(":")
-    if "/" in address or not colon or not port.isdigit():
+    if address != "auto" and ("/" in address or not colon or not port.isdigit()):
         raise InputError(f"--address {address} is none: give auto, or HOST:PORT as ray start --head prints it")
     try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            pass
+        if address != "auto":
+            with socket.create_connection((host, int(port)), timeout=5):
+                pass
+        subprocess.run(
+            [sys.executable, "-c", "import sys, ray; ray.init(address=sys.argv[1])", address],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
     except (OSError, OverflowError) as error:
         raise InputError(f"no Ray cluster answers at --address {address} ({error}): is ray start running?") from None
+    except subprocess.TimeoutExpired:
+        raise InputError(f"no Ray cluster answers at --address {address} within {SECONDS} s: is it Ray's?") from None
+    except subprocess.CalledProcessError as error:
+        why = next((line for line in reversed(error.stderr.splitlines()) if "Error" in line), "no reason is given")
+        raise InputError(f"no Ray cluster takes this machine at --address {address}: {why.strip()}") from None
 
 
 def check_local(cpus: float, gpus: float) -> None:

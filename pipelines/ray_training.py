@@ -12,7 +12,7 @@ import torch
 from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task
-from pipelines.cluster import check_storage, ray_cluster
+from pipelines.cluster import check_address, check_storage, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
@@ -43,6 +43,8 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
     with torch.device("meta"):
         task = build_task(config)
     open_data(config, task)
+    if config.ray_address is not None:
+        check_address(config.ray_address)
     try:
         with ray_cluster(config.ray_address) as ray:
             gpus = _uses_gpus(config, ray)

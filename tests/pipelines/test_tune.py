@@ -1,0 +1,378 @@
+"""recon-tune with a real Ray: sweeps, what kills them, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import train, tune
+from pipelines.tuning.ledger import Ledger
+from pipelines.tuning.results import read_table
+from tests.pipelines.test_bad_input import refuse
+from tests.pipelines.test_report import CHROMIUM, browser  # noqa: F401
+from tests.pipelines.test_train import assert_same_run, command, table
+
+SPACE = """
+optimizer.lr: {loguniform: [1e-4, 1e-1]}
+network.sampling: {choice: [stride, lpf, aps]}
+network.blur: {choice: [1, 3], when: {network.sampling: aps}}
+network: {widths: [4, 6], norm: instance}
+dataset: {batch_size: 2, n_workers: 0}
+trainer.max_epochs: 3
+evaluation.shifts: 1
+"""
+MARK = "RECON_TEST_MARK"  # in the environment of all that a test starts
+PATIENCE = 300
+
+
+class Started:
+    """recon-tune in a process of its own, and whatever it starts."""
+
+    def __init__(self, *arguments: object, module: str = "pipelines.tune") -> None:
+        self.mark = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env=os.environ | {MARK: self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for it."""
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def ends(self) -> tuple[int, str, str]:
+        """Its exit code and what it said; whatever it started has ended as well."""
+        out, errors = self.process.communicate(timeout=PATIENCE)
+        self.nothing_is_left()
+        return self.process.returncode, out, errors
+
+    def nothing_is_left(self) -> None:
+        deadline = time.monotonic() + 60
+        while marked(self.mark) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert marked(self.mark) == {}
+
+    def trials(self) -> list[int]:
+        """The processes that train."""
+        return [pid for pid, line in marked(self.mark).items() if line.startswith("ray::") and "Func" in line]
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The processes with this mark in their environment, and their command lines."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes():
+                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except OSError:
+            continue
+    return {pid: line for pid, line in found.items() if line}  # not the zombies
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "space.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+def flags(data: Path, space: Path, out: Path, *more: str) -> list[str]:
+    return ["--task=mri", f"--data={data}", f"--space={space}", f"--out={out}", "--reduction=2", *more]
+
+
+def statuses(sweep: Path) -> dict[int, str]:
+    return {trial.number: trial.status for trial in Ledger(sweep)}
+
+
+@pytest.fixture(scope="module")
+def sweep(data, space, tmp_path_factory) -> Path:
+    """A sweep whose driver was killed after its first trials, and that was resumed."""
+    out = tmp_path_factory.mktemp("sweep") / "sweep"
+    killed = Started(*flags(data, space, out, "--samples=5"))
+    killed.until(lambda: out.exists() and any((out / "trials").glob("*/summary.json")))
+    killed.until(lambda: "complete" in statuses(out).values())
+    done = [number for number, status in statuses(out).items() if status != "running" and status != "waiting"]
+    assert len(done) < 5
+    before = {path: path.stat().st_mtime_ns for n in done for path in (out / "trials" / f"{n:03d}").rglob("*")}
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.ends()[0] == -signal.SIGKILL
+    resumed = Started("--resume", out)
+    code, said, errors = resumed.ends()
+    assert code == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished trial ran again"
+    assert all(f"trial {number} " not in said.partition("Best")[0] for number in done)
+    return out
+
+
+def test_a_killed_sweep_has_every_trial(sweep):
+    rows = read_table(sweep / "results.csv")
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert {row["status"] for row in rows} <= {"complete", "pruned"}
+    for row in rows:
+        epochs = table(sweep / row["folder"])
+        assert len(epochs) == int(row["epochs"]) == (3 if row["status"] == "complete" else int(row["epochs"]))
+        assert max(float(epoch["val_psnr"]) for epoch in epochs) == float(row["val_psnr"])
+        config = yaml.safe_load((sweep / row["folder"] / "config.yaml").read_text())
+        assert config["optimizer"]["lr"] == float(row["optimizer.lr"])
+        assert config["network"]["sampling"] == row["network.sampling"]
+        assert ("pruned by asha" in row["reason"]) == (row["status"] == "pruned")
+    assert not (sweep / "ray").exists()
+
+
+def test_the_best_is_repeated_by_its_configuration(sweep, tmp_path):
+    summary = json.loads((sweep / "summary.json").read_text())
+    rows = {row["trial"]: float(row["val_psnr"]) for row in read_table(sweep / "results.csv")}
+    best = summary["best"]["trial"]
+    assert (
+        summary["best"]["figures"]["val_psnr"] == max(rows.values()) == rows[str(best)] > summary["median"]["val_psnr"]
+    )
+    assert train.main(["--config", str(sweep / "best.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert_same_run(sweep / "trials" / f"{best:03d}", tmp_path / "again")
+    evaluated = json.loads((sweep / "evaluation" / "summary.json").read_text())["runs"]
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert evaluated[f"{best:03d}"]["plain"]["psnr"] == again["plain"]["psnr"]
+
+
+def test_a_complete_sweep_is_not_run_again(sweep, capsys):
+    before = (sweep / "results.csv").read_text()
+    assert tune.main(["--resume", str(sweep)]) == 0
+    assert "ray" not in capsys.readouterr().err
+    assert (sweep / "results.csv").read_text() == before
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page(sweep, browser, width):  # noqa: F811
+    page = sweep / "report.html"
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.goto(page.as_uri())
+    assert complaints == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        tab.locator("svg").count()
+        == 1 + 3 + 1 + any(row["network.blur"] for row in read_table(sweep / "results.csv")) - 1
+    )
+    rows = {row["trial"]: row for row in read_table(sweep / "results.csv")}
+    for cell in tab.locator("data[data-key]").all():
+        number, _, metric = cell.get_attribute("data-key").rpartition("/")
+        if number in rows:
+            assert cell.get_attribute("data-value") == rows[number][metric]
+    tab.close()
+
+
+def test_a_population_and_a_storage_elsewhere(data, tmp_path):
+    """Trials that keep their state at an address, change on the way, and come back as run folders with their past."""
+    path = tmp_path / "space.yaml"
+    content = yaml.safe_load(SPACE)
+    for key in ("network.sampling", "network.blur"):
+        del content[key]
+    path.write_text(yaml.safe_dump({**content, "scheduler.gamma": {"uniform": [0.1, 0.9]}}))
+    out, storage = tmp_path / "sweep", (tmp_path / "elsewhere").as_uri()
+    more = ["--scheduler=pbt", "--samples=2", f"--storage={storage}", "--objective", "val_psnr", "val_ssim"]
+    code, _, errors = Started(*flags(data, path, out, *more)).ends()
+    assert code == 0, errors
+    rows = read_table(out / "results.csv")
+    assert [row["status"] for row in rows] == ["complete", "complete"]
+    schedules = [json.loads((out / row["folder"] / "schedule.json").read_text()) for row in rows]
+    changes = [change for schedule in schedules for change in schedule["changes"]]
+    assert {change["epoch"] for change in changes} <= {1, 2}
+    assert any(change["from_trial"] != schedule["trial"] for schedule in schedules for change in schedule["changes"])
+    for row, schedule in zip(rows, schedules, strict=True):
+        assert schedule["trial"] == int(row["trial"])
+        used = {change["epoch"]: change["set"]["optimizer.lr"] for change in schedule["changes"] if change["set"]}
+        rates, rate = [], schedule["start"]["optimizer.lr"]
+        for epoch in range(3):
+            rate = used.get(epoch, rate)
+            rates.append(rate)
+        assert [float(epoch["lr"]) for epoch in table(out / row["folder"])] == pytest.approx(rates)
+    assert "Changes on the way" in (out / "report.html").read_text()
+    assert json.loads((out / "summary.json").read_text())["pareto_front"]
+
+
+class TwoNodes:
+    """A Ray cluster of two nodes on this machine."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        self.second = self.cluster.add_node(num_cpus=1)
+        self.address = self.cluster.address
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    nodes = TwoNodes()
+    yield nodes
+    del os.environ[MARK]
+    nodes.cluster.shutdown()
+
+
+def test_a_lost_node_and_a_killed_trial(data, space, tmp_path, two_nodes):
+    out = tmp_path / "sweep"
+    mark = os.environ[MARK]
+    more = ["--samples=8", f"--address={two_nodes.address}", "--scheduler=none", "--searcher=optuna"]
+    started = Started(*flags(data, space, out, *more))
+    training = lambda: [n for n, s in statuses(out).items() if s == "running" and Ledger(out).rows(n)]  # noqa: E731
+    started.until(lambda: out.exists() and len(training()) == 3)
+    lost = [pid for pid, line in marked(mark).items() if line.startswith("ray::") and "Func" in line]
+    two_nodes.cluster.remove_node(two_nodes.second, allow_graceful=False)
+    started.until(lambda: any("node was lost" in trial.reason for trial in Ledger(out)))
+    alive = [pid for pid, line in marked(mark).items() if pid in lost]
+    assert len(alive) < 3
+    started.until(
+        lambda: [pid for pid, line in marked(mark).items() if line.startswith("ray::") and "Func" in line] != []
+    )
+    victims = [pid for pid, line in marked(mark).items() if line.startswith("ray::") and "Func" in line]
+    os.kill(victims[0], signal.SIGKILL)
+    code, _, errors = started.ends()
+    assert code == 0, errors
+    rows = read_table(out / "results.csv")
+    assert [row["status"] for row in rows] == ["complete"] * 8
+    assert sum(int(row["starts"]) > 1 for row in rows) >= 2
+    assert all([epoch["epoch"] for epoch in table(out / row["folder"])] == ["0", "1", "2"] for row in rows)
+
+
+def test_a_failure_that_would_happen_again_is_recorded_and_the_sweep_goes_on(data, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        SPACE.replace("{loguniform: [1e-4, 1e-1]}", "{choice: [1e30, 1e-3]}").replace("epochs: 3", "epochs: 1")
+    )
+    out = tmp_path / "sweep"
+    code, said, errors = Started(*flags(data, path, out, "--samples=3", "--trainer.gradient_clip_val=null")).ends()
+    assert code == 0, errors
+    failed = [row for row in read_table(out / "results.csv") if row["status"] == "failed"]
+    assert failed
+    for row in failed:
+        assert float(row["optimizer.lr"]) == 1e30
+        assert "the loss became nan in epoch 0" in row["reason"]
+        assert row["starts"] == "1"
+    assert "failed (InputError" in said
+
+
+def test_ctrl_c_says_how_to_go_on(data, space, tmp_path):
+    out = tmp_path / "sweep"
+    started = Started(*flags(data, space, out, "--samples=4"))
+    started.until(lambda: out.exists() and any(Ledger(out).rows(n) for n in statuses(out)))
+    started.process.send_signal(signal.SIGTERM)
+    code, _, errors = started.ends()
+    assert code == 130, errors
+    assert f"recon-tune --resume {out}" in errors
+    assert "Traceback" not in errors
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+BAD = {
+    "unknown key": ("network.samplin: {choice: [aps]}", [], "did you mean network.sampling"),
+    "refused value": ("network.sampling: {choice: [aps, apps]}", [], "did you mean 'aps'"),
+    "refused mask": ("dataset.mask_type: {choice: [radial]}", [], "radial"),
+    "refused bound": ("optimizer.lr: {uniform: [-1, 1]}", [], "optimizer.lr is -1"),
+    "refused decay": ("optimizer.betas: {choice: [[2, 3]]}", [], "optimizer"),
+    "nothing to vary": ("seed: 1", [], "varies nothing"),
+    "unknown setting": (SPACE + "sweep: {sample: 3}", [], "did you mean samples"),
+    "more GPUs": (SPACE, ["--gpus-per-trial=1"], "this machine has 0 GPUs"),
+    "two GPUs": (SPACE, ["--gpus-per-trial=2"], "one GPU or a share"),
+    "more CPUs": (SPACE, ["--cpus-per-trial=4096"], "--cpus-per-trial is 4096"),
+    "no trial": (SPACE, ["--samples=0"], "--samples is 0"),
+    "mistyped flag": (SPACE, ["--sample=3"], "did you mean --samples"),
+    "unknown objective": (SPACE, ["--objective", "val_psnt"], "did you mean 'val_psnr'"),
+    "no cluster": (SPACE, [f"--address=127.0.0.1:{closed_port()}"], "no Ray cluster answers"),
+    "no address": (SPACE, ["--address=nowhere"], "give auto, or HOST:PORT"),
+    "nothing to change on the way": ("network.sampling: {choice: [aps, lpf]}", ["--scheduler=pbt"], "pbt"),
+    "no space": (None, [], "cannot read the space"),
+}
+
+
+@pytest.mark.parametrize(("space", "more", "says"), BAD.values(), ids=BAD)
+def test_bad_input(capsys, data, tmp_path, space, more, says):
+    path, out = tmp_path / "space.yaml", tmp_path / "out"
+    if space is not None:
+        path.write_text(space)
+    base = ["--network.widths=[4,6]"] if space is None or "widths" not in space else []
+    sentence = refuse(
+        capsys, tune.main, "--task=mri", f"--data={data}", f"--space={path}", f"--out={out}", *base, *more
+    )
+    assert says in sentence
+    assert not out.exists()
+
+
+def test_a_port_of_something_else(capsys, data, space, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.cluster.SECONDS", 8)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"--address=127.0.0.1:{other.getsockname()[1]}"
+        assert "within 8 s" in refuse(capsys, tune.main, *flags(data, space, tmp_path / "out", address))
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_nothing_can_be_written(capsys, data, space, tmp_path):
+    (tmp_path / "file").touch()
+    common = ["--task=mri", f"--data={data}", f"--space={space}"]
+    assert "cannot write to" in refuse(capsys, tune.main, *common, f"--storage={tmp_path / 'file'}")
+    assert "cannot write to" in refuse(capsys, tune.main, *common, f"--out={tmp_path / 'file' / 'sweep'}")
+
+
+def test_a_sweep_is_resumed_as_it_is(capsys, sweep, tmp_path):
+    assert "no folder of recon-tune" in refuse(capsys, tune.main, "--resume", tmp_path)
+    assert "leave out --samples" in refuse(capsys, tune.main, "--resume", sweep, "--samples=9")
+    assert "leave out --seed=1" in refuse(capsys, tune.main, "--resume", sweep, "--seed=1")
+    assert "is not empty" in refuse(capsys, tune.main, "--task=mri", "--out", sweep)
+
+
+def test_two_ray_workers_train_as_two_processes_and_outlive_a_kill(data, tmp_path):
+    """A worker is killed in mid-training: all go on from the last checkpoint, to the figures of Lightning's DDP."""
+    epochs = ["--trainer.max_epochs=5", "--sampling=stride"]
+    arguments = [*command(data, tmp_path / "ray", *epochs)[3:], "--ray-workers=2"]
+    started = Started(*arguments, module="pipelines.train")
+    started.until(lambda: (tmp_path / "ray/metrics.csv").exists() and len(table(tmp_path / "ray")) >= 2)
+    workers = [pid for pid, line in marked(started.mark).items() if line.startswith("ray::") and "TrainWorker" in line]
+    os.kill(workers[-1], signal.SIGKILL)
+    code, said, errors = started.ends()
+    assert code == 0, errors
+    assert "Quality" in said
+    devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    done = subprocess.run(
+        command(data, tmp_path / "ddp", *epochs, *devices), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "ray/environment.json").read_text())["resumed"]) == 1
+    for ours, theirs in zip(table(tmp_path / "ray"), table(tmp_path / "ddp"), strict=True):
+        for key, value in theirs.items():
+            assert float(ours[key]) == pytest.approx(float(value), abs=1e-6), key
+    assert float(table(tmp_path / "ddp")[0]["val_nmse_eq"]) > 1e-4
+
+
+def test_more_ray_workers_than_there_is_room_for(data, tmp_path):
+    code, _, errors = Started(
+        *command(data, tmp_path / "run")[3:], "--ray-workers=999", module="pipelines.train"
+    ).ends()
+    assert code == 2
+    assert "--ray-workers is 999" in errors
+    assert not (tmp_path / "run").exists()
