@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,12 +114,11 @@ def find_archive(data: Path | None, n_classes: int) -> Path:
     if data is None:
         raise InputError(f"CIFAR-{n_classes} does not come with the package: give as data {expected}.")
     for folder in (Path(data) / wanted.base_folder, Path(data)):
-        if (folder / wanted.meta["filename"]).is_file():
+        if os.path.isfile(folder / wanted.meta["filename"]):
             return folder
     for n, (source, *_) in ARCHIVES.items():
-        if any(
-            (folder / source.meta["filename"]).is_file() for folder in (Path(data) / source.base_folder, Path(data))
-        ):
+        name = source.meta["filename"]
+        if os.path.isfile(Path(data) / source.base_folder / name) or os.path.isfile(Path(data) / name):
             raise InputError(f"{data} holds CIFAR-{n}, not CIFAR-{n_classes}: give {expected}, or use CIFAR-{n}.")
     raise InputError(f"{data} has no {wanted.base_folder}/{wanted.meta['filename']}: give {expected}.")
 

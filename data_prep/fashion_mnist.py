@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Sequence
 from importlib.resources import as_file
@@ -128,6 +129,6 @@ def _find(data: Path, name: str) -> Path:
     for folder in FOLDERS:
         for suffix in ("", ".gz"):
             path = data / folder / f"{name}{suffix}"
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
     raise InputError(f"{data} has no {name}.gz: give the folder of Fashion-MNIST's files, {LAYOUT}.")

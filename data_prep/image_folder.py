@@ -59,7 +59,7 @@ def find_images(data: Path, split: str, progress: bool = True) -> list[ClassFold
     folder = Path(data) / FOLDERS[split]
     classes = _class_folders(folder)
     other = Path(data) / ("val" if folder.name == "train" else "train")
-    if other.is_dir():
+    if os.path.isdir(other):
         _compare(folder, other)
     about = {"folder": str(folder), "kind": "images"}
     store = index_file(folder, "images")
@@ -141,7 +141,10 @@ def _compare(folder: Path, other: Path) -> None:
 
 
 def _read_class(folder: Path) -> ClassFolder:
-    names = (entry.name for entry in os.scandir(folder))
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"The class folder {folder} cannot be read ({reason(error)}): make it readable.") from error
     files = sorted(name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES))
     if not files:
         raise InputError(

@@ -114,7 +114,7 @@ def _write_cifar_batch(path: Path, images: np.ndarray, labels: np.ndarray, n_cla
     if n_classes == 100:
         keyed["coarse_labels"] = (labels // 5).tolist()
     names = [f"image_s_{i:06d}.png" for i in range(len(labels))]
-    data = images.reshape(len(images), -1)
+    data = images.reshape(len(images), 3072)
     write_python2_pickle(path, {"batch_label": path.name, **keyed, "data": data, "filenames": names})
 
 
