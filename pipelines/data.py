@@ -17,6 +17,7 @@ from recon.errors import InputError
 from recon.networks import UNet
 
 SMALLEST_SIDE = 7
+NUMBERS = ("volume", "slice", "index")  # fields of a sample
 ReconstructionDataset = FastMRIDataset | LoDoPaBDataset
 
 
@@ -125,10 +126,11 @@ class Loaders(pl.LightningDataModule):
         """Batches in order; every process sees equally many, the last may repeat some (the metrics drop those)."""
         return self._loader(self.val, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Sample, device: torch.device, dataloader_idx: int) -> Sample:
-        """Everything but the volume's and the slice's numbers, which are read and not computed with."""
-        moved = super().transfer_batch_to_device(tuple(batch[:5]), device, dataloader_idx)
-        return Sample._make((*moved, batch.volume, batch.slice))
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Everything but the numbers of volume, slice or image, which are read and not computed with."""
+        numbers = {name: part for name, part in batch._asdict().items() if name in NUMBERS}
+        moved = super().transfer_batch_to_device(batch._replace(**dict.fromkeys(numbers)), device, dataloader_idx)
+        return moved._replace(**numbers)
 
     def _loader(self, dataset: ReconstructionDataset, shuffle: bool) -> DataLoader[Sample]:
         rank, n_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
