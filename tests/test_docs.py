@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, exactness, metrics, resnets, tomography
+from benchmarks import evaluation, exactness, metrics, resnets, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 
@@ -26,6 +26,7 @@ COMMANDS = {
     "python -m benchmarks.metrics": metrics.main,
     "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.tomography": tomography.main,
+    "python -m benchmarks.vision": vision.main,
 }
 # what makes a documented command small; it stands last, so that it wins
 SMALL = {
@@ -44,6 +45,7 @@ SMALL = {
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
     "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
+    "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 
 

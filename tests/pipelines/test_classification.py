@@ -76,7 +76,7 @@ def test_run_folder_records_what_the_data_decide(aps):
     assert config["network"]["in_channels"] == 3
     assert (config["network"]["sampling"], config["network"]["blur"]) == ("aps", 1)
     rows = table(aps)
-    assert list(rows[0]) == "epoch step lr train_loss val_accuracy val_loss val_consistency".split()
+    assert list(rows[0]) == ["epoch", "step", "lr", "train_loss", "val_accuracy", "val_loss", "val_consistency"]
     assert [float(row["val_consistency"]) for row in rows] == [1.0, 1.0]
     assert (aps / "summary.png").stat().st_size > 10_000
 
@@ -275,7 +275,9 @@ class _Halves(torch.nn.Module):
 
 
 def test_protocols_against_counting_by_hand():
-    task = type("Task", (), {"network": _Halves(), "device": torch.device("cpu"), "__call__": lambda s, x: s.network(x)})
+    task = type(
+        "Task", (), {"network": _Halves(), "device": torch.device("cpu"), "__call__": lambda s, x: s.network(x)}
+    )
     dataset = _Numbers()
     group = ImageGroup(task(), dataset, "images-0-3", 0)
     rows = list(PROTOCOLS["circular-shift"](group, FEW))

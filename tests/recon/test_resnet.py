@@ -294,8 +294,8 @@ def test_names_and_options_mean(given, meant):
     [
         ({"architecture": "resnet19"}, "did you mean 'resnet1"),
         ({"architecture": "resnet18_apps3"}, "unknown architecture 'resnet18_apps3'"),
-        ({"architecture": "resnet18_aps3", "sampling": "lpf"}, "'resnet18_aps3' and sampling lpf contradict"),
-        ({"architecture": "resnet18_aps3", "blur": 5}, "'resnet18_aps3' and blur 5 contradict"),
+        ({"architecture": "resnet18_aps3", "sampling": "lpf"}, "says sampling aps, but sampling lpf is given"),
+        ({"architecture": "resnet18_aps3", "blur": 5}, "says blur 3, but blur 5 is given"),
         ({"architecture": "resnet18_aps9"}, "choose 1 to 7"),
         ({"architecture": "resnet18_stride", "blur": 3}, "write sampling lpf or aps"),
         ({"architecture": "resnet20"}, "has no form imagenet: choose one of resnet18"),
