@@ -54,10 +54,10 @@ def build_task(config: Namespace) -> Any:
     Raises:
         InputError: settings that cannot work together.
     """
-    network = config.network.as_dict()
+    network: dict[str, Any] = config.network.as_dict()
     if config.task not in RECONSTRUCTION:
         return ClassificationTask(
-            ResNet(**{key: 1 if value is None and key in _FROM_DATA else value for key, value in network.items()}),
+            ResNet(**network | {key: network[key] or 1 for key in _FROM_DATA}),
             nn.CrossEntropyLoss(**config.loss.as_dict()),
             config.optimizer.as_dict(),
             config.scheduler.as_dict(),

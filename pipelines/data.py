@@ -76,6 +76,13 @@ def files_of(dataset: AnyDataset) -> list[Path]:
     return list(dataset.files)
 
 
+def smallest_side(dataset: AnyDataset) -> int:
+    """The shortest side of any image, in pixels."""
+    if isinstance(dataset, FastMRIDataset | LoDoPaBDataset):
+        return min(min(shape[:2]) for shape in dataset.shapes)
+    return min(dataset.image_size)
+
+
 def fit_network(config: Namespace, dataset: ClassificationDataset) -> None:
     """Fill in how many classes and channels the network has, where the configuration leaves it to the data.
 

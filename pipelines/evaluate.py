@@ -17,7 +17,7 @@ import torch
 
 from pipelines.command import Interrupted, Parser, run_command, size_flag
 from pipelines.config import settings_of
-from pipelines.data import describe_data, files_of
+from pipelines.data import describe_data, files_of, smallest_side
 from pipelines.devices import fastest_batch, find_devices
 from pipelines.evaluation import PARTS, Evaluation, check_same
 from pipelines.kinds import CLASSIFICATION, RECONSTRUCTION, kind_of
@@ -91,7 +91,7 @@ def _evaluate(argv: list[str]) -> None:
     devices = find_devices(arguments.devices)
     other = {key: getattr(arguments, key) for key in ("image_size", "challenge") if getattr(arguments, key)}
     runs = open_runs(arguments.runs, arguments.data, arguments.split, other)
-    smallest = min(min(shape[:2]) for run in runs for shape in run.dataset.shapes)
+    smallest = min(smallest_side(run.dataset) for run in runs)
     if arguments.max_shift >= smallest:
         raise InputError(f"--max-shift is {arguments.max_shift}, but an image has a side of {smallest}: give less")
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")

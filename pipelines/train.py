@@ -122,7 +122,7 @@ def _is_resume(argv: list[str], i: int) -> bool:
     return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
 
 
-def _check_data(task: TrainedTask, *datasets: Any) -> None:
+def _check_data(task: Any, *datasets: Any) -> None:
     for dataset in datasets:
         (check_labelled_images if isinstance(task, ClassificationTask) else check_image_sizes)(dataset, task.network)
     for dataset in datasets[:2] if isinstance(task, ReconstructionTask) else ():

@@ -56,7 +56,7 @@ def draw_answers(
         for queue in queues:
             if queue and len(chosen) < N_EXAMPLES:
                 change = queue.pop(0)
-                chosen.setdefault(change.index, change)
+                chosen.setdefault(change.number, change)
     return [draw_answer(runs, change, device) for change in chosen.values()]
 
 
@@ -70,12 +70,12 @@ def draw_answer(runs: Sequence[Run], change: Change, device: torch.device) -> An
         device: to run on.
     """
     dataset = runs[0].dataset
-    image = dataset[change.index].image[None]
+    image = dataset[change.number].image[None]
     shifted = circular_shift(image, torch.tensor([change.shift]))
     answers = {}
     for run in runs:
         task = run.task.to(device)
-        if len(run.dataset) > change.index and torch.equal(run.dataset[change.index].image, image[0]):
+        if len(run.dataset) > change.number and torch.equal(run.dataset[change.number].image, image[0]):
             with exact_arithmetic():
                 both = [int(task(x.to(device)).argmax(1)) for x in (image, shifted)]
             answers[run.name] = (run.dataset.class_names[both[0]], run.dataset.class_names[both[1]])
@@ -84,5 +84,5 @@ def draw_answer(runs: Sequence[Run], change: Change, device: torch.device) -> An
     def pixels(x: Tensor) -> np.ndarray:
         return dataset.denormalise(x[0]).permute(1, 2, 0).numpy()
 
-    name = dataset.sample_name(change.index)
+    name = dataset.sample_name(change.number)
     return AnswerExample(name, change.label, change.shift, pixels(image), pixels(shifted), answers)

@@ -18,14 +18,14 @@ class Change(NamedTuple):
     """A circular shift that changed an answer.
 
     Attributes:
-        index: the image's place in the split.
+        number: the image's place in the split.
         label: its class.
         shift: down and right in pixels.
         before: the number of the class that f(x) names.
         after: that f(T x) names.
     """
 
-    index: int
+    number: int
     label: str
     shift: tuple[int, int]
     before: int

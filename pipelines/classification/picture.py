@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -46,7 +47,8 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         examples = [draw_answer([run], change, device) for change in changes]
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(14, 8.2), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+        top, bottom = halves
         left, right = top.subplots(1, 2)
         _confusion(left, rows, run.dataset.class_names)
         _distances(right, collected, run.name)

@@ -221,7 +221,7 @@ def confusion(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
 
 def colour_png(pixels: np.ndarray) -> bytes:
     """An image of values in [0, 1], ``(rows, columns, 1 or 3)``."""
-    levels = np.uint8(np.clip(pixels, 0, 1) * 255 + 0.5)
+    levels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
     return _png(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels))
 
 

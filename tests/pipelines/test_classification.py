@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
@@ -21,14 +20,12 @@ from pipelines.classification.protocols import PROTOCOLS
 from pipelines.classification.subjects import ImageGroup
 from pipelines.classification.summary import summarise
 from pipelines.classification.task import learning_rates
-from pipelines.kinds import measure
 from pipelines.protocols import Settings
 from pipelines.qualities import Row
-from pipelines.runs import open_run
 from recon.layers import circular_shift
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 from tests.pipelines.test_bad_input import refuse
-from tests.pipelines.test_train import assert_same_run, table, weights
+from tests.pipelines.test_train import assert_same_run, table
 
 TINY = [
     "--network.architecture=resnet20",
@@ -155,22 +152,21 @@ def test_killed_and_resumed(uninterrupted, cifar, tmp_path):
 
 
 def test_two_processes_validate_as_one(trained, cifar, tmp_path):
-    """A number of images that two processes cannot share evenly; stride, so that shifts change logits."""
-    settings = ["--dataset.batch_size=3", "--optimizer.lr=0", "--sampling=stride", "--optimizer.weight_decay=0"]
-    flags = [*TINY, *settings, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
-    # running statistics differ between the processes' shares of a training epoch: none is trained on
-    still = ["--trainer.limit_train_batches=1"]
-    start = [sys.executable, "-m", "pipelines.train", "--task=cifar10", f"--data={cifar}", f"--out={tmp_path / 'two'}"]
-    done = subprocess.run([*start, *flags, *still, "--trainer.sync_batchnorm=true"], capture_output=True, text=True)
+    """A number of images that two processes cannot share evenly; stride, so that shifts change answers.
+
+    One batch without a step, the first process's, which is also the single process's: equal running statistics.
+    """
+    settings = ["--dataset.batch_size=3", "--optimizer.lr=0", "--optimizer.weight_decay=0", "--sampling=stride"]
+    settings += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--evaluation.shifts=0"]
+    flags = [f"--data={cifar}", f"--out={tmp_path / 'two'}", *TINY, *settings]
+    start = [sys.executable, "-m", "pipelines.train", "--task=cifar10"]
+    done = subprocess.run(
+        [*start, *flags, "--trainer.devices=2", "--trainer.strategy=ddp"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    one = trained(*settings, "--dataset.batch_size=6", "--trainer.max_epochs=1", *still)
-    ours, theirs = table(tmp_path / "two")[0], table(one)[0]
+    ours, theirs = table(tmp_path / "two")[0], table(trained(*settings))[0]
     for key in ("val_accuracy", "val_loss", "val_consistency"):
-        assert ours[key]
-        assert theirs[key]
-    two = open_run(tmp_path / "two")
-    rows = measure(two.task, open_run(one).dataset, ["plain"], FEW)
-    assert len({row.slice for row in rows}) == 11
+        assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +317,8 @@ def test_careless_input(cifar, aps, run, tmp_path, capsys):
     assert "did you mean 'resnet20'" in on(f"--data={cifar}", "--network.architecture=resnet21")
     assert "network.n_classes is 12" in on(f"--data={cifar}", "--network.n_classes=12")
     assert "step, cosine" in on(f"--data={cifar}", "--scheduler.name=linear")
-    assert "height 30" in on(f"--data={cifar}", "--dataset.image_size=[30,32]")
+    fashion = ["--task=fashion_mnist", "--dataset.image_size=[30,32]", *TINY]
+    assert "height 30" in refuse(capsys, train.main, *fashion, "--out", tmp_path / "e")
     assert "different tasks" in refuse(capsys, evaluate.main, aps, run, "--out", tmp_path / "e")
     assert "all-phases" in refuse(capsys, evaluate.main, aps, "--protocols", "all-phases", "--out", tmp_path / "e")
     assert "--save-rec" in refuse(capsys, evaluate.main, aps, "--save-reconstructions", "--out", tmp_path / "e")
@@ -332,5 +329,4 @@ def test_a_loss_that_is_not_finite_names_the_images(cifar, tmp_path, capsys):
     flags = ["--optimizer.lr=1e30", f"--data={cifar}", f"--out={tmp_path / 'out'}"]
     sentence = refuse(capsys, train.main, "--task=cifar10", *TINY, *flags)
     assert "train-" in sentence
-    assert os.path.isdir(tmp_path / "out")
-    assert weights is not None
+    assert not (tmp_path / "out" / "checkpoints").exists()
