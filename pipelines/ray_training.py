@@ -16,8 +16,8 @@ from pipelines.cluster import check_address, check_storage, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
+from pipelines.kinds import kind_of
 from pipelines.run_folder import make_folder, write_config
-from pipelines.summary import print_tables
 from recon.errors import InputError
 
 RETRIES = 3  # times that lost workers are replaced
@@ -40,9 +40,7 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
     """
     from pipelines.train import open_data
 
-    with torch.device("meta"):
-        task = build_task(config)
-    open_data(config, task)
+    open_data(config)
     if config.ray_address is not None:
         check_address(config.ray_address)
     try:
@@ -142,7 +140,9 @@ def _train_as_worker(settings: dict[str, Any]) -> None:
 
 def _report(config: Namespace, folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
-    print_tables(
+    with torch.device("meta"):
+        kind = kind_of(build_task(config))
+    kind.print_tables(
         {folder.name: {name: part for name, part in summary.items() if isinstance(part, dict)}}, describe_data(config)
     )
     print(f"Picture: {folder / 'summary.png'}")

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--space", metavar="YAML", help="what to vary (default: configs/tune/<task>.yaml, or <task>_sample.yaml)")
     add("--samples", type=int, help=f"trials (default {DEFAULTS['samples']})")
     add("--objective", nargs="+", metavar="METRIC[:max|min]",
-        help="columns of metrics.csv; of several, the first decides (default val_psnr)")  # fmt: skip
+        help="columns of metrics.csv; of several, the first decides (default val_psnr or val_accuracy)")  # fmt: skip
     add("--scheduler", choices=SCHEDULERS, help="asha prunes, pbt changes settings on the way (default asha)")
     add("--searcher", choices=SEARCHERS, help="where the next point comes from (default random)")
     add("--grace", type=int, help=f"asha: epochs that every trial gets (default {DEFAULTS['grace']})")

@@ -11,15 +11,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 
 import configs
-from pipelines.checkpoints import build_task
-from pipelines.config import ALIASES, parse, settings_of
+from pipelines.classification.task import ClassificationTask
+from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
 from pipelines.recorder import COLUMNS
-from pipelines.train import check_optimizer, open_data
+from pipelines.task import ReconstructionTask
+from pipelines.train import check_settings, open_data
 from pipelines.tuning.ledger import overlay
 from pipelines.tuning.population import CHANGEABLE
 from pipelines.tuning.space import Point, Space, read_space
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "samples": 16,
     "scheduler": "asha",
     "searcher": "random",
-    "objective": ["val_psnr"],
+    "objective": None,
     "grace": 1,
     "reduction": 4,
     "interval": 1,
@@ -213,12 +213,15 @@ def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str
         raise InputError("trainer.max_epochs is not set: give the epochs of a trial that is not pruned")
     if chosen["scheduler"] == "pbt" and chosen["searcher"] != "random":
         raise InputError("--scheduler pbt starts from random points and changes them itself: leave out --searcher")
-    objectives = chosen["objective"] if isinstance(chosen["objective"], list) else [chosen["objective"]]
+    task = ReconstructionTask if config["task"] in RECONSTRUCTION else ClassificationTask
+    objectives = chosen["objective"] or [task.monitor]
+    objectives = objectives if isinstance(objectives, list) else [objectives]
+    metrics = [name for name in (*COLUMNS, *task.figures, "seconds") if name not in ("epoch", "step")]
     return Settings(
         samples=chosen["samples"],
         scheduler=chosen["scheduler"],
         searcher=chosen["searcher"],
-        objectives=tuple(_objective(str(objective)) for objective in objectives),
+        objectives=tuple(objective_of(str(text), metrics) for text in objectives),
         seed=config["seed"],
         max_epochs=config["trainer"]["max_epochs"],
         grace=chosen["grace"],
@@ -232,10 +235,18 @@ def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str
     )
 
 
-def _objective(text: str) -> tuple[str, str]:
-    """A metric and its direction, from "metric", "metric:max" or "metric:min"."""
+def objective_of(text: str, metrics: Sequence[str]) -> tuple[str, str]:
+    """A metric and its direction, from "metric", "metric:max" or "metric:min".
+
+    Args:
+        text: see there.
+        metrics: that the task logs.
+
+    Raises:
+        InputError: no such metric or direction.
+    """
     metric, _, mode = text.partition(":")
-    check_choice("objective", metric, [name for name in COLUMNS if name not in ("epoch", "step")])
+    check_choice("objective", metric, metrics)
     if mode:
         check_choice(f"direction of {metric}", mode, ("max", "min"))
         return metric, mode
@@ -284,9 +295,4 @@ def _build(config: Mapping[str, Any], point: Point, with_data: bool) -> None:
         yaml.safe_dump(overlay(config, point), file, sort_keys=False)
         file.flush()
         parsed = parse(["--config", file.name])
-    with torch.device("meta"):
-        task = build_task(parsed)
-    if with_data:
-        open_data(parsed, task)
-    else:
-        check_optimizer(task)
+    (open_data if with_data else check_settings)(parsed)

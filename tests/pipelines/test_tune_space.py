@@ -17,7 +17,7 @@ from pipelines.checkpoints import read_checkpoint
 from pipelines.config import parse, settings_of
 from pipelines.tuning.ledger import Ledger, Trial, overlay, read_rows
 from pipelines.tuning.population import change_settings, read_schedule, start_schedule
-from pipelines.tuning.request import _objective, default_space, flat, make_request
+from pipelines.tuning.request import default_space, flat, make_request, objective_of
 from pipelines.tuning.results import find
 from pipelines.tuning.space import parse_space
 from recon.errors import InputError
@@ -35,6 +35,7 @@ CONTENT = {
     "trainer": {"max_epochs": 3},
 }
 SPACE = parse_space(CONTENT, KNOWN, "space.yaml")
+METRICS = ("lr", "val_psnr", "val_nmse_eq", "seconds")
 NO_FLAGS = dict.fromkeys(vars(tune.build_parser().parse_args([])))
 
 
@@ -127,12 +128,12 @@ def test_flags_win_over_the_space_and_cpus_are_shared_with_loaders():
 
 
 def test_objectives_have_a_direction():
-    assert _objective("val_psnr") == ("val_psnr", "max")
-    assert _objective("val_nmse_eq") == ("val_nmse_eq", "min")
-    assert _objective("seconds:min") == ("seconds", "min")
+    assert objective_of("val_psnr", METRICS) == ("val_psnr", "max")
+    assert objective_of("val_nmse_eq", METRICS) == ("val_nmse_eq", "min")
+    assert objective_of("seconds:min", METRICS) == ("seconds", "min")
     for text, says in (("seconds", "which way"), ("val_psnrr", "did you mean 'val_psnr'"), ("lr:up", "direction")):
         with pytest.raises(InputError, match=says):
-            _objective(text)
+            objective_of(text, METRICS)
 
 
 def sweep_of(folder: Path, figures: dict[int, tuple[str, list[tuple[float, float]]]]) -> Ledger:
