@@ -56,9 +56,11 @@ def normalise(image: Tensor) -> tuple[Tensor, float, float]:
 
     Source: fastMRI's U-Net transform, arXiv 1811.08839, section 5.
     """
-    mean = np.float32(image.numpy().mean(dtype=np.float64))
-    std = np.float32(image.numpy().std(dtype=np.float64, ddof=1) + EPS)
-    return ((image - float(mean)) / float(std))[None], float(mean), float(std)
+    mean = float(np.float32(image.numpy().mean(dtype=np.float64)))
+    image = image - mean
+    squares = np.square(image.numpy()).sum(dtype=np.float64)
+    std = float(np.float32(np.sqrt(squares / (image.numel() - 1)) + EPS))
+    return image.div_(std)[None], mean, std
 
 
 def check_sizes(image_size: Sequence[int] | None, max_shift: int) -> tuple[int, int] | None:
