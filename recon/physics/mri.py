@@ -8,6 +8,7 @@ centre of an image and of its k-space.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -99,8 +100,7 @@ def zero_filled(
     """The baseline reconstruction: inverse transform of the measured k-space with zeros for the rest.
 
     |crop(F^-1 M k)|. A mask of bool ``(columns,)`` is fast: the transform along the rows takes the measured columns
-    only, and the transform along the columns only the rows that the crop keeps. The outcome depends neither on the
-    number of threads nor on what else is in the batch.
+    only, and the transform along the columns only the rows that the crop keeps.
 
     Args:
         kspace: complex ``(..., rows, columns)``, with a dimension for the coils or without.
@@ -122,7 +122,8 @@ def zero_filled(
         if coil_dim is None:
             return _measured_magnitude(kspace, columns, sides)
         coils = kspace.unbind(coil_dim)  # one after the other: all at once would not fit into a CPU's cache
-        return sum(_measured_magnitude(coil, columns, sides).square_() for coil in coils).sqrt_()
+        squares = (_measured_magnitude(coil, columns, sides).square_() for coil in coils)
+        return functools.reduce(Tensor.add_, squares).sqrt_()
     top, left = ((n - side) // 2 for side, n in zip(sides, kspace.shape[-2:], strict=True))
     images = ifft2c(apply_mask(kspace, mask))[..., top : top + sides[0], left : left + sides[1]]
     return images.abs() if coil_dim is None else rss(images, coil_dim)
