@@ -162,7 +162,9 @@ def _print(rows: dict[str, tuple[float, float]], arguments: Any) -> None:
     for name, (ours, theirs) in rows.items():
         print(f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f} | {1e3 / ours:.0f} |")
     rows_, columns = KSPACE_SIZE
-    what = f"{arguments.volumes} volumes of {arguments.slices} slices, {arguments.coils or 1} coil(s), k-space {rows_} x"
+    what = (
+        f"{arguments.volumes} volumes of {arguments.slices} slices, {arguments.coils or 1} coil(s), k-space {rows_} x"
+    )
     print(f"\n{what} {columns}, acceleration 4; one core; medians of {arguments.repeats} interleaved turns.")
 
 

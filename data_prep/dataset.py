@@ -249,5 +249,7 @@ class FastMRIDataset(Dataset[Sample]):
         )
 
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
-        target = torch.from_numpy(self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False))
+        target = torch.from_numpy(
+            self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False)
+        )
         return fit_center(center_crop(target, volume.image_size), self._size(volume)).contiguous()

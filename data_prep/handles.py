@@ -43,8 +43,12 @@ class Handles:
         """
         try:
             place = self._places.get((path, key))
-            values = None if place is None or isinstance(part, slice) else place.read(path, part)
-            return np.asarray(self._dataset(path, key)[part]) if values is None else values
+            if place is not None and isinstance(part, int):
+                values = place.read(path, part)
+                if values is not None:
+                    return values
+                self._forget(path)
+            return np.asarray(self._dataset(path, key)[part])
         except (KeyError, IndexError, ValueError) as error:
             raise InputError(f"{path} changed while it was in use ({key!r}: {error}): start again.") from error
         except (OSError, RuntimeError) as error:
@@ -56,6 +60,13 @@ class Handles:
         if self._process == os.getpid():
             for file, _ in files.values():
                 file.close()
+
+    def _forget(self, path: Path) -> None:
+        """Close the file, which may have been replaced since it was opened."""
+        self._places = {place: at for place, at in self._places.items() if place[0] != path}
+        if path in self._files:
+            self._open(path)[0].close()
+            del self._files[path]
 
     def _dataset(self, path: Path, key: str) -> h5py.Dataset:
         file, datasets = self._open(path)
@@ -89,7 +100,7 @@ class _Place(NamedTuple):
     stamp: tuple[int, int]  # of the file: its size, and when it was changed
 
     def read(self, path: Path, index: int) -> np.ndarray | None:
-        """One part along the first axis; None where HDF5 has to say what is wrong."""
+        """One part along the first axis; None where HDF5 is to say what is wrong."""
         if not 0 <= index < self.shape[0]:
             return None
         values = np.empty(self.shape[1:], self.dtype)

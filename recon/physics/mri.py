@@ -94,9 +94,7 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
     return torch.linalg.vector_norm(images, dim=coil_dim)
 
 
-def zero_filled(
-    kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None
-) -> Tensor:
+def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
     """The baseline reconstruction: inverse transform of the measured k-space with zeros for the rest.
 
     |crop(F^-1 M k)|. A mask of bool ``(columns,)`` is fast: the transform along the rows takes the measured columns
@@ -117,7 +115,7 @@ def zero_filled(
     sides = tuple(kspace.shape[-2:] if size is None else size)
     if len(sides) != 2 or not all(0 < side <= n for side, n in zip(sides, kspace.shape[-2:], strict=True)):
         raise InputError(f"size {sides} does not fit into k-space {tuple(kspace.shape)}: give (rows, columns)")
-    if _is_fast(kspace, mask):
+    if _is_fast(kspace, mask) and mask.any():
         columns = mask.nonzero()[:, 0].to(kspace.device)
         if coil_dim is None:
             return _measured_magnitude(kspace, columns, sides)
