@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -110,7 +111,7 @@ def measure(loading: Loading, repeats: int) -> dict[str, tuple[float, float]]:
         times = []
         for repeat in range(-1, repeats):
             volume = repeat % len(loading.ours.volumes)
-            times.append([1e3 * _time(lambda turn=turn, v=volume: turn(v)) / loading.n_slices for turn in pair])
+            times.append([1e3 * _time(partial(turn, volume)) / loading.n_slices for turn in pair])
         rows[name] = median(ours for ours, _ in times[1:]), median(theirs for _, theirs in times[1:])
     return rows
 

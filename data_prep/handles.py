@@ -108,7 +108,7 @@ class _Place(NamedTuple):
         try:
             if _stamp(descriptor) != self.stamp:
                 return None
-            n_bytes = os.preadv(descriptor, [values], self.offset + index * values.nbytes)
+            n_bytes = os.preadv(descriptor, [values.data], self.offset + index * values.nbytes)
         finally:
             os.close(descriptor)
         return values if n_bytes == values.nbytes else None

@@ -164,6 +164,7 @@ def test_a_size_that_does_not_fit_is_refused(size):
         mri.zero_filled(random_complex(10, 12), torch.ones(12, dtype=torch.bool), size=size)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")  # torch's own, at its first tangent
 def test_zero_filling_passes_tangents_on():
     kspace, mask = random_complex(6, 8), torch.arange(8) % 2 == 0
     with forward_ad.dual_level():
