@@ -82,13 +82,24 @@ def _similarity(preds: np.ndarray, target: np.ndarray, constants: np.ndarray, ou
         twice_origin = 2 * np.float64(target[s, 0, 0])
         maps[:], columns[:], out[s] = 0, 0, 0
         for y in range(n_rows):
-            for x in range(n_columns):
-                p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
-                a, b = p + g - twice_origin, p - g
-                a1[x] += a
-                b1[x] += b
-                aa1[x] += a * a
-                bb1[x] += b * b
+            if y < 7:
+                for x in range(n_columns):
+                    p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
+                    a, b = p + g - twice_origin, p - g
+                    a1[x] += a
+                    b1[x] += b
+                    aa1[x] += a * a
+                    bb1[x] += b * b
+            else:
+                for x in range(n_columns):
+                    p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
+                    a, b = p + g - twice_origin, p - g
+                    p, g = np.float64(preds[s, y - 7, x]), np.float64(target[s, y - 7, x])
+                    old_a, old_b = p + g - twice_origin, p - g
+                    a1[x] += a - old_a
+                    b1[x] += b - old_b
+                    aa1[x] += a * a - old_a * old_a
+                    bb1[x] += b * b - old_b * old_b
             if y < 6:
                 continue
             for x in range(4 * n_columns - 1):
@@ -102,12 +113,5 @@ def _similarity(preds: np.ndarray, target: np.ndarray, constants: np.ndarray, ou
                 square_a, square_b = (sum_a + 49 * twice_origin) ** 2, sum_b * sum_b
                 upper = (square_a - square_b + c1) * (spread_a - spread_b + c2)
                 columns[x] += upper / ((square_a + square_b + c1) * (spread_a + spread_b + c2))
-            for x in range(n_columns):
-                p, g = np.float64(preds[s, y - 6, x]), np.float64(target[s, y - 6, x])
-                a, b = p + g - twice_origin, p - g
-                a1[x] -= a
-                b1[x] -= b
-                aa1[x] -= a * a
-                bb1[x] -= b * b
         for x in range(width):
             out[s] += columns[x] / ((n_rows - 6) * width)
