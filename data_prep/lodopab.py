@@ -182,7 +182,7 @@ class LoDoPaBDataset(Dataset[Sample]):
     def _ground_truth(self, volume: CTVolume, part: int | slice) -> Tensor:
         if volume.target_path is None:
             raise InputError(f"{volume.path} has no {volume.recon_key} beside it: use a split that has targets.")
-        return torch.from_numpy(self._handles.read(volume.target_path, "data", part).astype(np.float32))
+        return torch.from_numpy(self._handles.read(volume.target_path, "data", part).astype(np.float32, copy=False))
 
     def _sample(self, v: int, s: int, image: Tensor, with_target: bool) -> Sample:
         volume = self.volumes[v]

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, exactness, metrics, resnets, tomography, vision
+from benchmarks import evaluation, exactness, loading, metrics, resnets, scale, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 
@@ -23,8 +23,10 @@ COMMANDS = {
     "recon-prepare": prepare.main,
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.evaluation": evaluation.main,
+    "python -m benchmarks.loading": loading.main,
     "python -m benchmarks.metrics": metrics.main,
     "python -m benchmarks.resnets": resnets.main,
+    "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
     "python -m benchmarks.vision": vision.main,
 }
@@ -44,7 +46,11 @@ SMALL = {
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
     "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
+    "python -m benchmarks.loading": ["--volumes=1", "--slices=1", "--coils=2", "--repeats=1", "--workers", "0", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
+    "python -m benchmarks.scale": [
+        *("--volumes", "2", "--slices=2", "--sizes", "32", "--widths", "2", "--repeats=1", "--out=scale.png")
+    ],
     "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 
