@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import pad
 
+from recon.compiled import compiles
 from recon.errors import InputError
 
 Terms = tuple[Tensor, Tensor]
@@ -184,7 +185,7 @@ def _has_kernel(*tensors: Tensor) -> bool:
     """Whether the compiled loops can do it: on the CPU, with neither a gradient nor a tangent to pass on."""
     backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     forward = any(unpack_dual(tensor).tangent is not None for tensor in tensors)
-    return not backward and not forward and all(tensor.is_cpu for tensor in tensors)
+    return not backward and not forward and all(tensor.is_cpu for tensor in tensors) and compiles()
 
 
 def _sum(images: Tensor) -> Tensor:
