@@ -8,6 +8,8 @@ from data_prep.ct_volume import CTVolume, ct_splits, find_ct_volumes, geometry_o
 from data_prep.dataset import FastMRIDataset
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.headers import Header, parse_header, write_header
+from data_prep.hu_dataset import HUDataset
+from data_prep.hu_volume import HUVolume, open_hu, read_hu
 from data_prep.index import find_volumes, index_folder, split_folder
 from data_prep.lodopab import LoDoPaBDataset
 from data_prep.masks import MASK_TYPES, check_mask, make_mask
@@ -23,6 +25,8 @@ __all__ = [
     "OUTSIDE",
     "CTVolume",
     "FastMRIDataset",
+    "HUDataset",
+    "HUVolume",
     "Header",
     "LoDoPaBDataset",
     "OutsideImage",
@@ -47,9 +51,11 @@ __all__ = [
     "make_mask",
     "normalise",
     "observe",
+    "open_hu",
     "outside_images",
     "parse_header",
     "read_ct_volume",
+    "read_hu",
     "read_volume",
     "replace_file",
     "simulate_kspace",

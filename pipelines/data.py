@@ -12,7 +12,7 @@ import torch
 from jsonargparse import Namespace
 from torch.utils.data import DataLoader
 
-from data_prep import FastMRIDataset, LoDoPaBDataset, Sample, ShapeBatchSampler, bundled_ct, bundled_mri
+from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Sample, ShapeBatchSampler, bundled_ct, bundled_mri
 from recon.errors import InputError
 from recon.networks import UNet
 
@@ -50,7 +50,7 @@ def describe_data(config: Namespace) -> str:
     return f"{source}; {config.evaluation.split} split, {how}{size}"
 
 
-def check_image_sizes(dataset: ReconstructionDataset, network: UNet) -> None:
+def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet) -> None:
     """Refuse volumes whose images the network cannot take, before anything runs.
 
     Raises:
