@@ -88,6 +88,8 @@ def read_series(folder: Path) -> Series:
             series, size, spacing and orientation, or not evenly spaced.
     """
     slices = [_describe(path) for path in dicom_files(folder)]
+    if not slices:
+        raise InputError(f"{folder} holds no DICOM slices: give the folder of one series.")
     first = slices[0]
     for other in slices[1:]:
         _check_same(first, other)

@@ -138,6 +138,12 @@ def test_noise_depends_on_name_and_slice_alone(hu, tmp_path):
     assert float(one[1].image.std() / 16 * MU_MAX) == pytest.approx(float(expected), rel=0.05)
 
 
+def test_more_photons_are_less_noise(hu, tmp_path):
+    volume = open_hu(write_nifti(tmp_path / "body.nii", hu))
+    few, more, many = (HUDataset(volume, n_photons=n)[1].image for n in (1e5, 1.6e6, 1e14))
+    assert float((few - many).std() / (more - many).std()) == pytest.approx(4, rel=0.2)
+
+
 def test_a_flat_slice_is_a_slice_too(hu, tmp_path):
     hu[1] = -1024
     dataset = HUDataset(open_hu(write_nifti(tmp_path / "body.nii", hu)))
