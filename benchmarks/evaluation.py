@@ -21,7 +21,8 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.command import Parser, run_command
 from pipelines.devices import fastest_batch, find_device
-from pipelines.protocols import Row, Settings, measure
+from pipelines.kinds import measure
+from pipelines.protocols import Row, Settings
 from pipelines.runs import Run, open_run
 from recon.errors import InputError
 
@@ -118,7 +119,7 @@ def _main(argv: list[str]) -> None:
     dataset = run.dataset
     dataset.slices, dataset.shapes = dataset.slices[: arguments.slices], dataset.shapes[: arguments.slices]
     dataset.volumes = dataset.volumes[: dataset.slices[-1][0] + 1]
-    settings = Settings(arguments.shifts, batch_size=fastest_batch([run], device))
+    settings = Settings(arguments.shifts, batch_size=fastest_batch([run], device, 1))
     run.task.to(device)
     loop, evaluator, difference, n_figures = compare(run, settings, arguments.repeats)
     print("| slices | shifts each | loop (s) | evaluator (s) | ratio | figures | largest difference |")

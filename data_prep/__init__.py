@@ -1,16 +1,20 @@
-"""From files to samples: fastMRI and LoDoPaB, masks, batches, simulation, the bundled samples, images from outside."""
+"""From files to samples: fastMRI, LoDoPaB, classified images, masks, batches, simulation, the bundled samples."""
 
 from data_prep.batches import ShapeBatchSampler
 from data_prep.cache import cache_folder, replace_file, write_hdf5
+from data_prep.cifar import CIFARDataset
 from data_prep.crop import center_crop, fit_center
 from data_prep.ct_simulation import observe, simulate_observation, write_lodopab
 from data_prep.ct_volume import CTVolume, ct_splits, find_ct_volumes, geometry_of, read_ct_volume, volume_name
 from data_prep.dataset import FastMRIDataset
+from data_prep.fashion_mnist import FashionMNISTDataset
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.headers import Header, parse_header, write_header
 from data_prep.hu_dataset import HUDataset
 from data_prep.hu_volume import HUVolume, open_hu, read_hu
+from data_prep.imagenet import ImageNetDataset
 from data_prep.index import find_volumes, index_folder, split_folder
+from data_prep.labelled import LabelledDataset, LabelledImage
 from data_prep.lodopab import LoDoPaBDataset
 from data_prep.masks import MASK_TYPES, check_mask, make_mask
 from data_prep.outside import OUTSIDE, OutsideImage, outside_images
@@ -23,11 +27,16 @@ from data_prep.volume import Volume, read_volume
 __all__ = [
     "MASK_TYPES",
     "OUTSIDE",
+    "CIFARDataset",
     "CTVolume",
+    "FashionMNISTDataset",
     "FastMRIDataset",
     "HUDataset",
     "HUVolume",
     "Header",
+    "ImageNetDataset",
+    "LabelledDataset",
+    "LabelledImage",
     "LoDoPaBDataset",
     "OutsideImage",
     "Sample",

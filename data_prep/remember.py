@@ -27,6 +27,7 @@ def describe_files(
     read: Callable[..., Described],
     restore: Callable[..., Described],
     progress: bool,
+    unit: str = "file",
 ) -> list[Described]:
     """Describe volumes of one or more files each; those that were read before come from the index.
 
@@ -37,6 +38,7 @@ def describe_files(
         read: takes the files of a volume, validates them and returns its description, a dataclass.
         restore: takes what JSON kept of the dataclass, without what is a path, and the files.
         progress: show a progress bar while files are read.
+        unit: what the progress bar counts.
 
     Returns:
         One description for each group.
@@ -50,7 +52,7 @@ def describe_files(
     todo = [group for group, volume in found.items() if volume is None]
     title = f"index {groups[0][0].parent.name}"
     try:
-        for group in tqdm(todo, desc=title, unit="file", disable=None if progress and todo else True):
+        for group in tqdm(todo, desc=title, unit=unit, disable=None if progress and todo else True):
             stamp = _stamp(group)
             found[group] = volume = read(*group)
             entries[group[0].name] = {"stamp": stamp, "volume": _to_json(volume)}

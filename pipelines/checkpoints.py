@@ -10,12 +10,17 @@ from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
+from torch import nn
 
-from pipelines.config import load
+from pipelines.classification import ClassificationTask
+from pipelines.config import RECONSTRUCTION, load
 from pipelines.run_folder import check_run_folder
 from pipelines.task import ReconstructionLoss, ReconstructionTask
+from pipelines.training import TrainedTask
 from recon.errors import InputError
-from recon.networks import UNet
+from recon.networks import ResNet, UNet
+
+_FROM_DATA = ("n_classes", "in_channels")  # of a network, unknown until the data are opened
 
 
 class Checkpoint(NamedTuple):
@@ -40,14 +45,28 @@ def find_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(folder, path if named else folder / "checkpoints" / "best.ckpt", load(folder / "config.yaml"))
 
 
-def build_task(config: Namespace) -> ReconstructionTask:
+def build_task(config: Namespace) -> Any:
     """The task that a configuration describes, with fresh weights (seed torch before).
+
+    Returns:
+        A ReconstructionTask or a ClassificationTask.
 
     Raises:
         InputError: settings that cannot work together.
     """
+    network: dict[str, Any] = config.network.as_dict()
+    if config.task not in RECONSTRUCTION:
+        return ClassificationTask(
+            ResNet(**network | {key: network[key] or 1 for key in _FROM_DATA}),
+            nn.CrossEntropyLoss(**config.loss.as_dict()),
+            config.optimizer.as_dict(),
+            config.scheduler.as_dict(),
+            n_epochs=max(config.trainer.max_epochs or 1, 1),
+            seed=config.seed,
+            max_shift=config.evaluation.max_shift,
+        )
     return ReconstructionTask(
-        UNet(**config.network.as_dict()),
+        UNet(**network),
         ReconstructionLoss(**config.loss.as_dict()),
         config.optimizer.as_dict(),
         config.scheduler.as_dict(),
@@ -78,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(task: ReconstructionTask, path: Path) -> dict[str, Any]:
+def load_weights(task: TrainedTask, path: Path) -> dict[str, Any]:
     """Load a checkpoint's weights into the task's network; gives the whole checkpoint.
 
     Raises:

@@ -6,6 +6,7 @@ There is no second schema: the keys are the arguments of the classes they config
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
@@ -17,22 +18,42 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from torch import nn
 
 import configs
-from data_prep import FastMRIDataset, LoDoPaBDataset
+from data_prep import CIFARDataset, FashionMNISTDataset, FastMRIDataset, ImageNetDataset, LoDoPaBDataset
+from pipelines.classification.task import learning_rates
 from pipelines.task import ReconstructionLoss
 from recon.errors import InputError, check_choice
-from recon.networks import UNet
+from recon.networks import ResNet, UNet
 
-DATASETS: dict[str, type[FastMRIDataset | LoDoPaBDataset]] = {"mri": FastMRIDataset, "ct": LoDoPaBDataset}
+DATASETS: dict[str, type] = {
+    "mri": FastMRIDataset,
+    "ct": LoDoPaBDataset,
+    "fashion_mnist": FashionMNISTDataset,
+    "cifar10": CIFARDataset,
+    "cifar100": CIFARDataset,
+    "imagenet": ImageNetDataset,
+}
 TASKS = tuple(DATASETS)
-LAYOUTS = {"mri": "singlecoil_train", "ct": "ground_truth_train_000.hdf5, observation_train_000.hdf5"}
+RECONSTRUCTION = ("mri", "ct")
+SAMPLES = ("mri", "ct", "fashion_mnist")  # tasks that need no --data
+LAYOUTS = {
+    "mri": "singlecoil_train",
+    "ct": "ground_truth_train_000.hdf5, observation_train_000.hdf5",
+    "fashion_mnist": "train-images-idx3-ubyte.gz",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "imagenet": "train/<class>/*.JPEG, val/<class>/*.JPEG",
+}
+GIVEN = {"data", "split", "training", "seed", "progress", "n_classes"}  # of a data set, not its settings
 ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 LEAST = {
     "seed": 0,
     "threads": 1,
     "dataset.batch_size": 1,
+    "network.n_classes": 1,
     "dataset.n_workers": 0,
     "optimizer.lr": 0,
     "scheduler.step_size": 1,
@@ -67,7 +88,7 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
     preset = config_file(task, sample)
     parser = ArgumentParser(
         prog="recon-train",
-        description="Train a reconstruction network, measure it, and leave a run folder with all there is to know.",
+        description="Train a network, measure it, and leave a run folder with all there is to know.",
         epilog="Short forms: --sampling and --blur stand for --network.sampling and --network.blur. "
         "Without --data the bundled sample images are used, with a preset for two CPU cores.",
         exit_on_error=False,
@@ -75,28 +96,48 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
         default_config_files=[str(preset)],
     )
     add = parser.add_argument
+    none = "none: the bundled sample" if task in SAMPLES else "needed"
     add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
     add("--task", type=str, default=task, help=f"what to train: {', '.join(TASKS)}")
-    add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... (none: the bundled sample)")
+    add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... ({none})")
     add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
     add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
     add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
     add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
-    add("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
-    parser.add_class_arguments(DATASETS[task], "dataset", skip={"data", "split", "training", "seed", "progress"})
-    add("--dataset.batch_size", type=int, default=1, help="slices in a batch, on each device")
+    parser.add_class_arguments(DATASETS[task], "dataset", skip=GIVEN & _parameters(DATASETS[task]))
+    add("--dataset.batch_size", type=int, default=1, help="samples in a batch, on each device")
     add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
-    parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels"})
-    parser.add_class_arguments(ReconstructionLoss, "loss")
-    parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
-    parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
+    (_add_reconstruction if task in RECONSTRUCTION else _add_classification)(parser)
     parser.add_class_arguments(pl.Trainer, "trainer", skip=OURS)
     add("--trainer.precision", type=str, default="32-true", help=f"of the training: {', '.join(PRECISIONS)}")
     add("--trainer.strategy", type=str, default="auto", help="how several devices share the work")
     add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
-    add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each slice")
+    add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each image")
     add("--evaluation.max_shift", type=int, default=16, help="largest shift, in pixels")
     return parser
+
+
+def _add_reconstruction(parser: ArgumentParser) -> None:
+    parser.add_argument("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
+    parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels"})
+    parser.add_class_arguments(ReconstructionLoss, "loss")
+    parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
+    parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
+
+
+def _add_classification(parser: ArgumentParser) -> None:
+    parser.add_class_arguments(ResNet, "network", skip={"n_classes", "in_channels"})
+    for key, what in (("n_classes", "classes"), ("in_channels", "channels")):
+        parser.add_argument(f"--network.{key}", type=int | None, default=None, help=f"(none: the {what} of the data)")
+    parser.add_class_arguments(
+        nn.CrossEntropyLoss, "loss", skip={"weight", "size_average", "ignore_index", "reduce", "reduction"}
+    )
+    parser.add_class_arguments(torch.optim.SGD, "optimizer", skip={"params"})
+    parser.add_function_arguments(learning_rates, "scheduler", skip={"optimizer", "n_epochs"})
+
+
+def _parameters(kind: type) -> set[str]:
+    return set(inspect.signature(kind).parameters)
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -114,12 +155,14 @@ def parse(argv: Sequence[str]) -> Namespace:
     check_choice("task", str(task), TASKS)
     if given.get("data") == "":
         raise InputError("--data is empty: give a folder, or leave it out for the bundled sample")
-    parser = build_parser(task, sample=given.get("data") is None)
+    parser = build_parser(task, sample=given.get("data") is None and task in SAMPLES)
     _check_keys(parser, argv)
     try:
         config = parser.parse_args(argv)
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(_one_sentence(str(error))) from None
+    if config.data is None and task not in SAMPLES:
+        raise InputError(f"--task {task} needs --data: a folder with {LAYOUTS[task]}")
     _check_values(config)
     return config
 
@@ -140,13 +183,13 @@ def settings_of(config: Namespace) -> dict[str, Any]:
 
 def _check_values(config: Namespace) -> None:
     for key, least in LEAST.items():
-        if config[key] is not None and config[key] < least:
+        if config.get(key) is not None and config[key] < least:
             raise InputError(f"{key} is {config[key]}: give {least} or more")
     for key in ("trainer.max_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches"):
         if config[key] == 0:
             raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
     check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
-    if not config.clamp > 0:
+    if config.task in RECONSTRUCTION and not config.clamp > 0:
         raise InputError(f"clamp is {config.clamp}: give a positive number")
 
 

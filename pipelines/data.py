@@ -12,42 +12,102 @@ import torch
 from jsonargparse import Namespace
 from torch.utils.data import DataLoader
 
-from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Sample, ShapeBatchSampler, bundled_ct, bundled_mri
+from data_prep import (
+    CIFARDataset,
+    FashionMNISTDataset,
+    FastMRIDataset,
+    HUDataset,
+    ImageNetDataset,
+    LoDoPaBDataset,
+    ShapeBatchSampler,
+    bundled_ct,
+    bundled_mri,
+)
+from pipelines.config import DATASETS, RECONSTRUCTION
 from recon.errors import InputError
-from recon.networks import UNet
+from recon.networks import ResNet, UNet
 
 SMALLEST_SIDE = 7
+NUMBERS = ("volume", "slice", "index")  # fields of a sample
+OF_LOADERS = ("batch_size", "n_workers")
 ReconstructionDataset = FastMRIDataset | LoDoPaBDataset
+ClassificationDataset = FashionMNISTDataset | CIFARDataset | ImageNetDataset
+AnyDataset = ReconstructionDataset | ClassificationDataset
 
 
-def open_dataset(config: Namespace, split: str, training: bool = False) -> ReconstructionDataset:
-    """The data set of one split: the configured folder's, or the bundled sample's.
+def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
+    """The data set of one split, an AnyDataset: the configured folder's, or the bundled sample's.
 
     Raises:
         InputError: no such folder or split, or broken files.
     """
-    settings = {key: value for key, value in config.dataset.items() if key not in ("batch_size", "n_workers")}
-    if config.task == "ct":
-        folder = bundled_ct() if config.data is None else Path(config.data)
-        return LoDoPaBDataset(folder, split, training=training, seed=config.seed, **settings)
-    folder = bundled_mri(challenge=config.dataset.challenge) if config.data is None else Path(config.data)
-    return FastMRIDataset(folder, split, training=training, seed=config.seed, **settings)
+    settings = {key: value for key, value in config.dataset.items() if key not in OF_LOADERS}
+    folder = None if config.data is None else Path(config.data)
+    if config.data is None and config.task in RECONSTRUCTION:
+        folder = bundled_ct() if config.task == "ct" else bundled_mri(challenge=config.dataset.challenge)
+    if config.task in ("cifar10", "cifar100"):
+        settings["n_classes"] = int(config.task.removeprefix("cifar"))
+    return DATASETS[config.task](folder, split, training=training, seed=config.seed, **settings)
 
 
 def describe_data(config: Namespace) -> str:
     """On what the figures were measured, in words."""
     dataset = config.dataset
+    source = str(config.data)
+    if config.task not in RECONSTRUCTION:
+        source = "bundled part of Fashion-MNIST" if config.data is None else source
+        return f"{source}; {config.evaluation.split} split"
     if config.task == "ct":
-        source = "bundled chest sample, simulated from HU images" if config.data is None else str(config.data)
+        source = "bundled chest sample, simulated from HU images" if config.data is None else source
         how = f"FBP with {dataset.window} filter at {dataset.frequency_scaling:g}"
     else:
-        source = "bundled brain sample, simulated from magnitude" if config.data is None else str(config.data)
+        source = "bundled brain sample, simulated from magnitude" if config.data is None else source
         kept = ", ".join(f"{100 * fraction:g} %" for fraction in dataset.center_fractions)
         factors = ", ".join(str(a) for a in dataset.accelerations)
         how = f"{dataset.mask_type} mask, acceleration {factors}, centre {kept}"
         how += ", several coils" if dataset.challenge == "multicoil" else ""
     size = "" if dataset.image_size is None else f", {dataset.image_size[0]} x {dataset.image_size[1]} pixels"
     return f"{source}; {config.evaluation.split} split, {how}{size}"
+
+
+def files_of(dataset: AnyDataset) -> list[Path]:
+    """The files that a data set is read from."""
+    if isinstance(dataset, FastMRIDataset | LoDoPaBDataset):
+        return [volume.path for volume in dataset.volumes]
+    return list(dataset.files)
+
+
+def smallest_side(dataset: AnyDataset) -> int:
+    """The shortest side of any image, in pixels."""
+    if isinstance(dataset, FastMRIDataset | LoDoPaBDataset):
+        return min(min(shape[:2]) for shape in dataset.shapes)
+    return min(dataset.image_size)
+
+
+def fit_network(config: Namespace, dataset: ClassificationDataset) -> None:
+    """Fill in how many classes and channels the network has, where the configuration leaves it to the data.
+
+    Raises:
+        InputError: the configuration says otherwise than the data.
+    """
+    for key, found in (("n_classes", len(dataset.class_names)), ("in_channels", dataset.n_channels)):
+        given = config.network[key]
+        if given is not None and given != found:
+            raise InputError(f"network.{key} is {given}, but the data have {found}: leave it out, or give other data")
+        config.network[key] = found
+
+
+def check_labelled_images(dataset: ClassificationDataset, network: ResNet) -> None:
+    """Refuse images that the network cannot take, before anything runs.
+
+    Raises:
+        InputError: names the size and the remedy.
+    """
+    size = tuple(dataset.image_size)
+    try:
+        copy.deepcopy(network).to("meta").eval()(torch.empty(1, dataset.n_channels, *size, device="meta"))
+    except ValueError as error:
+        raise InputError(f"images of {size[0]} x {size[1]} do not fit the network: {error}") from None
 
 
 def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet) -> None:
@@ -92,8 +152,8 @@ class Loaders(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: ReconstructionDataset,
-        val: ReconstructionDataset,
+        train: AnyDataset,
+        val: AnyDataset,
         batch_size: int,
         n_workers: int = 0,
         seed: int = 0,
@@ -115,22 +175,23 @@ class Loaders(pl.LightningDataModule):
         """Go on from there."""
         self.position = (state_dict["epoch"], state_dict["batch"])
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches."""
         loader = self._loader(self.train, shuffle=True)
         loader.batch_sampler.set_position(*self.position)  # type: ignore[union-attr]
         return loader
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Batches in order; every process sees equally many, the last may repeat some (the metrics drop those)."""
         return self._loader(self.val, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Sample, device: torch.device, dataloader_idx: int) -> Sample:
-        """Everything but the volume's and the slice's numbers, which are read and not computed with."""
-        moved = super().transfer_batch_to_device(tuple(batch[:5]), device, dataloader_idx)
-        return Sample._make((*moved, batch.volume, batch.slice))
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Everything but the numbers of volume, slice or image, which are read and not computed with."""
+        numbers = {name: part for name, part in batch._asdict().items() if name in NUMBERS}
+        moved = super().transfer_batch_to_device(batch._replace(**dict.fromkeys(numbers)), device, dataloader_idx)
+        return moved._replace(**numbers)
 
-    def _loader(self, dataset: ReconstructionDataset, shuffle: bool) -> DataLoader[Sample]:
+    def _loader(self, dataset: AnyDataset, shuffle: bool) -> DataLoader[Any]:
         rank, n_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = ShapeBatchSampler(dataset.shapes, self.batch_size, shuffle, self.seed, rank, n_ranks)
         n_workers = min(self.n_workers, os.cpu_count() or 1)  # more would only wait for each other

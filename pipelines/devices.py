@@ -9,10 +9,9 @@ import torch
 
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.runs import Run
-from pipelines.task import ReconstructionTask
+from pipelines.training import TrainedTask
 from recon.errors import InputError
 
-CPU_BATCH = 1
 LARGEST_BATCH = 256
 WORTHWHILE = 1.05  # a batch twice as large must be so much faster per image
 
@@ -44,16 +43,16 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def fastest_batch(runs: Sequence[Run], device: torch.device) -> int:
+def fastest_batch(runs: Sequence[Run], device: torch.device, cpu_batch: int) -> int:
     """How many images to run at once: a fixed number on a CPU, where more is not faster; measured on a GPU.
 
     The number doubles as long as that makes an image at least 5 % cheaper and memory lasts, with the largest network
     and its largest image.
     """
     if device.type == "cpu":
-        return CPU_BATCH
+        return cpu_batch
     run = max(runs, key=lambda run: sum(p.numel() for p in run.task.network.parameters()))
-    task: ReconstructionTask = run.task.to(device)
+    task = run.task.to(device)
     shapes = run.dataset.shapes
     image = run.dataset[max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])].image[None].to(device)
     best, seconds, size = 1, float("inf"), 1
@@ -71,7 +70,7 @@ def fastest_batch(runs: Sequence[Run], device: torch.device) -> int:
     return best
 
 
-def _seconds_per_image(task: ReconstructionTask, images: torch.Tensor, repeats: int = 5) -> float:
+def _seconds_per_image(task: TrainedTask, images: torch.Tensor, repeats: int = 5) -> float:
     task(images)
     torch.cuda.synchronize(images.device)
     start = time.perf_counter()

@@ -17,19 +17,18 @@ import torch
 
 from pipelines.command import Interrupted, Parser, run_command, size_flag
 from pipelines.config import settings_of
-from pipelines.data import describe_data
+from pipelines.data import describe_data, files_of, smallest_side
 from pipelines.devices import fastest_batch, find_devices
 from pipelines.evaluation import PARTS, Evaluation, check_same
-from pipelines.examples import draw_examples
-from pipelines.protocols import PROTOCOLS, Settings
-from pipelines.reports import Collected, RunFacts, evaluation_report, write_report
+from pipelines.kinds import CLASSIFICATION, RECONSTRUCTION, kind_of
+from pipelines.protocols import Settings
+from pipelines.reports import RunFacts, write_report
 from pipelines.run_folder import environment, make_folder, write_json
 from pipelines.runs import Run, open_runs
-from pipelines.summary import print_tables, summarise
 from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
-protocols:
+protocols of reconstruction:
   plain            quality of each volume (CT: image), overall and by acquisition, beside the baselines
   equivariance     equivariance, dPSNR and quality over circular shifts drawn for each slice
   all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
@@ -39,6 +38,13 @@ protocols:
   physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
   realistic-shift  new content enters at the border; compared on the interior
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
+protocols of classifiers:
+  plain            accuracy, overall and by class, and what is confused with what
+  circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image
+  view-shift       the same where the view moves and content enters: the crop (ImageNet), zeros (CIFAR)
+  flip             images flipped along both axes, and circular shifts of them
+  erase            a random 3 x 3 patch erased, and circular shifts
+  margins          as above
 """
 
 
@@ -54,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")
-    add("--protocols", nargs="+", default=list(PROTOCOLS), metavar="NAME", help="what to measure (default: all below)")
+    add("--protocols", nargs="+", metavar="NAME", help="what to measure (default: all below of the runs' kind)")
     add("--shifts", type=int, default=16, help="circular shifts drawn for each slice (default %(default)s; 0: none)")
     add("--max-shift", type=int, default=16, help="largest shift, in pixels (default %(default)s)")
     add("--noise-levels", type=float, nargs="+", default=[0.1, 0.5], help="of normalised inputs (default 0.1 0.5)")
@@ -85,14 +91,15 @@ def _evaluate(argv: list[str]) -> None:
     devices = find_devices(arguments.devices)
     other = {key: getattr(arguments, key) for key in ("image_size", "challenge") if getattr(arguments, key)}
     runs = open_runs(arguments.runs, arguments.data, arguments.split, other)
-    smallest = min(min(shape[:2]) for run in runs for shape in run.dataset.shapes)
+    smallest = min(smallest_side(run.dataset) for run in runs)
     if arguments.max_shift >= smallest:
         raise InputError(f"--max-shift is {arguments.max_shift}, but an image has a side of {smallest}: give less")
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")
     inputs = _inputs(runs)
     machine = environment(", ".join(map(str, devices)))
     if before is None:
-        arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0])
+        _choose_protocols(arguments, runs)
+        arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0], kind_of(runs[0].task).cpu_batch)
         arguments.threads = torch.get_num_threads()
         _new_folder(out)
         keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
@@ -109,7 +116,7 @@ def _evaluate(argv: list[str]) -> None:
     )
     evaluation = Evaluation(out, runs, arguments.protocols, settings, arguments.save_reconstructions)
     for run in runs if evaluation.n_done < evaluation.n_parts else ():
-        print(f"{run.name}: {len(run.dataset)} slices of {describe_data(run.config)}", file=sys.stderr)
+        print(f"{run.name}: {len(run.dataset)} images of {describe_data(run.config)}", file=sys.stderr)
     try:
         evaluation.run(devices)
         _write(evaluation, out, arguments, devices, machine)
@@ -155,8 +162,19 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--noise-levels {' '.join(names)} names a level twice: leave one out")
     if arguments.data is not None:
         arguments.data = str(Path(arguments.data).resolve())
+    for protocol in arguments.protocols or ():
+        check_choice("protocol", protocol, dict.fromkeys((*RECONSTRUCTION.protocols, *CLASSIFICATION.protocols)))
+
+
+def _choose_protocols(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+    """All that the runs' kind has, where none is named."""
+    kind = kind_of(runs[0].task)
+    if arguments.protocols is None:
+        arguments.protocols = [name for name in kind.protocols if name != "view-shift" or runs[0].dataset.view_reach]
     for protocol in arguments.protocols:
-        check_choice("protocol", protocol, PROTOCOLS)
+        check_choice(f"protocol for the task {runs[0].config.task}", protocol, kind.protocols)
+    if arguments.save_reconstructions and kind is CLASSIFICATION:
+        raise InputError("--save-reconstructions is for reconstruction: leave it out for classifiers")
 
 
 def _new_folder(out: Path) -> None:
@@ -176,9 +194,9 @@ def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
             {key: value for key, value in settings_of(run.config).items() if key not in ("trainer", "threads")},
             sort_keys=True,
         )
-        for volume in run.dataset.volumes:
-            status = volume.path.stat()
-            found[str(volume.path.resolve())] = [status.st_size, status.st_mtime_ns]
+        for path in files_of(run.dataset):
+            status = path.stat()
+            found[str(path.resolve())] = [status.st_size, status.st_mtime_ns]
     return found
 
 
@@ -196,20 +214,6 @@ def _facts(run: Run) -> RunFacts:
     return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
 
 
-def _coils(run: Run) -> str:
-    """What a moved object means for this data."""
-    if run.config.task == "ct":
-        return "The object is the ground truth; it is projected again, with photon noise of the same seed."
-    moving = [run.dataset.coils_move(number) for number in range(len(run.dataset.volumes))]
-    if any(moving):
-        return (
-            f"In {sum(moving)} of {len(moving)} volumes the coils' sensitivities are unknown and move along with the "
-            "object; in a scanner they stay where they are."
-        )
-    several = any(volume.n_coils > 1 for volume in run.dataset.volumes)
-    return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
-
-
 def _write(
     evaluation: Evaluation,
     out: Path,
@@ -219,24 +223,22 @@ def _write(
 ) -> None:
     """The table, the summary and the report, from the parts."""
     runs = evaluation.runs
-    summaries, collected = {}, Collected()
+    kind = evaluation.kind
+    summaries, collected = {}, kind.collected()
     for number, run in enumerate(runs):
         found = list(evaluation.rows(number))  # one run's at a time: they are millions
-        acquisitions = {volume.name: volume.acquisition for volume in run.dataset.volumes}
-        summaries[run.name] = summarise(found, acquisitions) | {"data": describe_data(run.config)}
-        if "physical-shift" in summaries[run.name]:
-            summaries[run.name]["physical-shift"]["note"] = _coils(run)
+        summaries[run.name] = kind.summarise(found, run.dataset) | {"data": describe_data(run.config)}
         for row in found:
             collected.add(run.name, row)
     evaluation.write_table(out / "results.csv")
     keys = ("protocols", "shifts", "max_shift", "noise_levels", "seed", "batch_size", "threads")
     settings = {key: getattr(arguments, key) for key in keys}
     write_json(out / "summary.json", {"settings": settings, "environment": machine, "runs": summaries})
-    examples = draw_examples(runs, collected, evaluation.settings, devices[0])
-    report = evaluation_report([_facts(run) for run in runs], summaries, collected, examples, settings, machine)
+    examples = kind.draw_examples(runs, collected, evaluation.settings, devices[0])
+    report = kind.report([_facts(run) for run in runs], summaries, collected, examples, settings, machine)
     write_report(out / "report.html", report)
     evaluation.clear()
-    print_tables(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))
+    kind.print_tables(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))
     print(f"Written: {out / 'results.csv'}, {out / 'summary.json'}\nReport:  {out / 'report.html'}")
 
 

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from data_prep import replace_file, write_hdf5
 from pipelines.arithmetic import exact_arithmetic
-from pipelines.protocols import PROTOCOLS, Row, Settings
+from pipelines.kinds import kind_of
+from pipelines.protocols import Settings
+from pipelines.qualities import Row
 from pipelines.run_folder import make_folder
 from pipelines.runs import Run
-from pipelines.subjects import Subject, subjects_of
 from pipelines.task import denormalise
 from recon.errors import InputError
 
@@ -48,8 +49,8 @@ class Evaluation:
 
     Args:
         folder: of the evaluation.
-        runs: with distinct names.
-        protocols: names in ``pipelines.protocols.PROTOCOLS``.
+        runs: of one kind, with distinct names.
+        protocols: names in the kind's protocols.
         settings: how much is measured.
         save: write each volume's reconstruction into reconstructions/RUN/VOLUME.h5 as well.
     """
@@ -58,11 +59,12 @@ class Evaluation:
         self, folder: Path, runs: Sequence[Run], protocols: Sequence[str], settings: Settings, save: bool = False
     ) -> None:
         self.folder, self.runs, self.settings, self.save = folder, runs, settings, save
-        protocols = [name for name in PROTOCOLS if name in protocols]
+        self.kind = kind_of(runs[0].task)
+        protocols = [name for name in self.kind.protocols if name in protocols]
         self.pieces = [
             _Piece(number, name, volume, found)
             for number, run in enumerate(runs)
-            for name, volume, found in subjects_of(run.dataset, protocols)
+            for name, volume, found in self.kind.subjects_of(run.dataset, protocols)
         ]
 
     @property
@@ -150,12 +152,12 @@ class Evaluation:
             if piece.run != current:
                 current, run = piece.run, self.runs[piece.run]
                 task, dataset = copy.deepcopy(run.task).to(device).eval(), copy.deepcopy(run.dataset)
-            subject = Subject(task, dataset, piece.name, piece.volume, self.settings.seed)
+            subject = self.kind.subject(task, dataset, piece.name, piece.volume, self.settings.seed)
             bar.set_postfix_str(f"{self.runs[current].name}: {piece.name}")
             for protocol in piece.protocols:
                 rows = []
                 try:
-                    for row in PROTOCOLS[protocol](subject, self.settings):
+                    for row in self.kind.protocols[protocol](subject, self.settings):
                         rows.append(row)
                         if stop.is_set():
                             return

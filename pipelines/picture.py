@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,30 @@ from matplotlib.figure import Figure
 
 from data_prep import Sample, center_crop, replace_file, stable_seed
 from pipelines.arithmetic import exact_arithmetic
-from pipelines.data import ReconstructionDataset
-from pipelines.qualities import BASELINES
-from pipelines.task import ReconstructionTask, denormalise
+from pipelines.protocols import Settings
+from pipelines.qualities import BASELINES, Row
+from pipelines.runs import Run
+from pipelines.task import denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
 
 
 @torch.inference_mode()
-def save_picture(
-    path: Path, task: ReconstructionTask, dataset: ReconstructionDataset, note: str, seed: int = 0, max_shift: int = 16
-) -> None:
+def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, note: str) -> None:
     """Draw a middle slice: input, reconstruction, target, error; and shifting before against shifting after.
 
     Args:
         path: of the PNG.
-        task: in eval mode.
-        dataset: its middle slice is drawn, and its seeded shift.
+        run: in eval mode, on its device; its data set's middle slice is drawn.
+        rows: of the measurement; none is shown.
+        settings: of the measurement, for the shift's seed and range.
         note: on what data, printed below.
-        seed: of the shift.
-        max_shift: its range in pixels.
     """
+    task, dataset = run.task, run.dataset
     index = len(dataset) // 2
     sample = dataset[index]
     batch = Sample(*(part[None].to(task.device) for part in sample))
-    shift = draw_shifts(1, max_shift, stable_seed("picture", seed)[0]).to(task.device)
+    shift = draw_shifts(1, settings.max_shift, stable_seed("picture", settings.seed)[0]).to(task.device)
     with exact_arithmetic():
         output = task(batch.image)
         moved = denormalise(task(circular_shift(batch.image, shift)), batch)[:, 0]

@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from data_prep import LoDoPaBDataset, Sample, generator, stable_seed
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.data import ReconstructionDataset
 from pipelines.qualities import ImageQuality, Row, VolumeQuality, quality_of
-from pipelines.subjects import Passed, Subject, reconstruct, subjects_of
+from pipelines.subjects import Passed, Subject, reconstruct
 from pipelines.task import ReconstructionTask, denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
@@ -182,26 +180,6 @@ PROTOCOLS: dict[str, Protocol] = {
     "realistic-shift": realistic_shift,
     "margins": margins,
 }
-
-
-@torch.inference_mode()
-def measure(
-    task: ReconstructionTask, dataset: ReconstructionDataset, protocols: Sequence[str], settings: Settings
-) -> list[Row]:
-    """The rows of some protocols on a whole data set.
-
-    Args:
-        task: in eval mode, on the device to use.
-        dataset: the split.
-        protocols: names in PROTOCOLS.
-        settings: how much is measured.
-    """
-    rows: list[Row] = []
-    with exact_arithmetic():
-        for name, volume, found in subjects_of(dataset, protocols):
-            subject = Subject(task, dataset, name, volume, settings.seed)
-            rows += [row for protocol in found for row in PROTOCOLS[protocol](subject, settings)]
-    return rows
 
 
 def _changed(

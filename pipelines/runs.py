@@ -9,20 +9,25 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
-from pipelines.data import ReconstructionDataset, check_image_sizes, open_dataset
-from pipelines.task import ReconstructionTask
+from pipelines.config import RECONSTRUCTION
+from pipelines.data import check_image_sizes, check_labelled_images, fit_network, open_dataset
 from recon.errors import InputError
 
 
 class Run(NamedTuple):
-    """A trained network, ready to be measured, and the data to measure it on."""
+    """A trained network, ready to be measured, and the data to measure it on.
+
+    Attributes:
+        task: a ReconstructionTask or ClassificationTask.
+        dataset: one of ``pipelines.data.AnyDataset``.
+    """
 
     name: str
     folder: Path
     checkpoint: Path
     config: Namespace
-    task: ReconstructionTask
-    dataset: ReconstructionDataset
+    task: Any
+    dataset: Any
 
 
 def open_runs(
@@ -66,7 +71,11 @@ def open_run(
     task = build_task(config)
     load_weights(task, checkpoint)
     opened = open_dataset(config, config.evaluation.split)
-    check_image_sizes(opened, task.network)
+    if config.task in RECONSTRUCTION:
+        check_image_sizes(opened, task.network)
+    else:
+        fit_network(config, opened)
+        check_labelled_images(opened, task.network)
     name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
     return Run(name, folder, checkpoint, config, task.eval(), opened)
 

@@ -39,7 +39,7 @@ def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None
     summary: dict[str, Any] = {}
     for protocol, found in by_protocol.items():
         if protocol == "margins":
-            summary[protocol] = _margins(found)
+            summary[protocol] = summarise_margins(found)
         elif protocol == "physical-shift":
             summary[protocol] = _physical(found)
         else:
@@ -118,7 +118,7 @@ def _is_whole(row: Row) -> bool:
     return float(row.shift_y).is_integer() and float(row.shift_x).is_integer()
 
 
-def _margins(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise_margins(rows: Sequence[Row]) -> dict[str, Any]:
     """Smallest and median margin of each level, and the slices nearest to a tie."""
     levels = sorted({row.metric for row in rows}, key=lambda metric: int(metric.rpartition("_")[2]))
     values = {level: [float(row.value) for row in rows if row.metric == level] for level in levels}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import isfinite
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -15,12 +13,12 @@ from torchmetrics import MetricCollection
 
 from data_prep import Sample, center_crop, stable_seed
 from pipelines.arithmetic import exact_arithmetic
-from recon.errors import InputError, check_choice
+from pipelines.training import TrainedTask
+from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
 from recon.networks import UNet
 
-GPU_CHECKS = 50  # steps on a GPU between two looks at the loss
 MANY_SLICES = 1_000_000  # more than a volume has
 LOSSES = ("mse", "l1", "ssim")
 
@@ -58,7 +56,7 @@ def denormalise(image: Tensor, batch: Sample) -> Tensor:
     return image * _per_sample(batch.std) + _per_sample(batch.mean)
 
 
-class ReconstructionTask(pl.LightningModule):
+class ReconstructionTask(TrainedTask):
     """Train a network to map a normalised, artefact-ridden image to the target's.
 
     Args:
@@ -72,6 +70,10 @@ class ReconstructionTask(pl.LightningModule):
         per_image: the validation's quality is that of each image (CT), not of each volume (MRI).
     """
 
+    network: UNet
+    figures = ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq")
+    monitor = "val_psnr"
+
     def __init__(
         self,
         network: UNet,
@@ -83,58 +85,27 @@ class ReconstructionTask(pl.LightningModule):
         max_shift: int = 16,
         per_image: bool = False,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, seed)
         self.loss = loss or ReconstructionLoss()
         self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
-        self.clamp, self.seed, self.max_shift, self.per_image = clamp, seed, max_shift, per_image
+        self.clamp, self.max_shift, self.per_image = clamp, max_shift, per_image
         self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
         self.shift_error = Equivariance()
-        self._unchecked: list[tuple[Tensor, str]] = []
 
     def forward(self, image: Tensor) -> Tensor:
         """The reconstruction, clamp(network(clamp(image))), of normalised images ``(batch, 1, rows, columns)``."""
         return self.network(image.clamp(-self.clamp, self.clamp)).clamp(-self.clamp, self.clamp)
 
-    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """One loss. Whatever is random inside depends on (seed, step, rank) alone."""
-        if len(self._unchecked) >= (1 if self.device.type == "cpu" else GPU_CHECKS):
-            self.check_loss()
-        torch.manual_seed(stable_seed("step", self.seed, self.global_step, self.global_rank)[0])
-        loss = self.loss(self(batch.image), batch, self.clamp)
-        volumes = self.trainer.datamodule.train.volumes  # type: ignore[attr-defined]
-        slices = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)
-        names = ", ".join(f"{volumes[volume].name} slice {number}" for volume, number in slices)
-        self._unchecked.append((loss.detach(), f"epoch {self.current_epoch}, batch {batch_idx} ({names})"))
-        return loss
+    def batch_loss(self, batch: Sample) -> Tensor:
+        """The loss of a batch of slices."""
+        return self.loss(self(batch.image), batch, self.clamp)
 
-    def check_loss(self) -> None:
-        """Refuse to go on from a loss that is not finite.
-
-        Looked at after the step, on a GPU only now and then (reading a value makes the GPU wait), and always before
-        anything is saved.
-
-        Raises:
-            InputError: names the epoch, the batch and its slices.
-        """
-        losses, self._unchecked = self._unchecked, []
-        values = torch.stack([loss for loss, _ in losses]).tolist() if losses else []
-        bad = [f"{value} in {where}" for value, (_, where) in zip(values, losses, strict=True) if not isfinite(value)]
-        self._refuse_together(
-            f"the loss became {bad[0]}: look at these slices, or lower optimizer.lr; the last checkpoint is from before"
-            if bad
-            else None
-        )
-
-    def _refuse_together(self, complaint: str | None) -> None:
-        """Raise InputError if there is a complaint; with several processes, all leave at the same step."""
-        together = self.trainer.world_size > 1
-        if together and not self.trainer.strategy.reduce_boolean_decision(complaint is not None, all=False):
-            return
-        if complaint is not None:
-            raise InputError(complaint)
-        if together:
-            raise SystemExit(2)  # another process says why
+    def names(self, batch: Sample) -> Callable[[], str]:
+        """The volumes and slices of a batch."""
+        volumes, numbers = batch.volume, batch.slice
+        known = self.trainer.datamodule.train.volumes  # type: ignore[attr-defined]
+        slices = lambda: zip(volumes.tolist(), numbers.tolist(), strict=True)  # noqa: E731
+        return lambda: ", ".join(f"{known[volume].name} slice {number}" for volume, number in slices())
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         """Quality in the file's units, and equivariance for one circular shift of each slice."""
@@ -168,12 +139,9 @@ class ReconstructionTask(pl.LightningModule):
         """
         values = {f"val_{name}": value for name, value in self.quality.compute().items()}
         values["val_nmse_eq"] = self.shift_error.compute().get("nmse_mean", torch.tensor(0.0))
-        if not isfinite(values["val_psnr"]):
-            raise InputError(
-                f"the validation PSNR became {float(values['val_psnr'])} in epoch {self.current_epoch}: a validation "
-                "volume holds values that are not finite, or is reconstructed without any error"
-            )
-        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=True)
+        self.log_figures(
+            values, "a validation volume holds values that are not finite, or is reconstructed without any error"
+        )
         self.quality.reset()
         self.shift_error.reset()
 

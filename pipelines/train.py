@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,11 +15,19 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipelines.checkpoints import build_task, load_weights
+from pipelines.classification.task import ClassificationTask
 from pipelines.command import Interrupted, run_command
-from pipelines.config import load, parse, settings_of
-from pipelines.data import Loaders, ReconstructionDataset, check_image_sizes, describe_data, open_dataset
-from pipelines.picture import save_picture
-from pipelines.protocols import Settings, measure
+from pipelines.config import RECONSTRUCTION, load, parse, settings_of
+from pipelines.data import (
+    Loaders,
+    check_image_sizes,
+    check_labelled_images,
+    describe_data,
+    fit_network,
+    open_dataset,
+)
+from pipelines.kinds import kind_of, measure
+from pipelines.protocols import Settings
 from pipelines.recorder import RunRecorder
 from pipelines.run_folder import (
     check_run_folder,
@@ -28,10 +37,11 @@ from pipelines.run_folder import (
     write_environment,
     write_json,
 )
-from pipelines.summary import print_tables, summarise
+from pipelines.runs import Run
 from pipelines.task import ReconstructionTask
+from pipelines.training import TrainedTask
 from recon.errors import InputError
-from recon.networks import resolve_blur
+from recon.networks import resolve_architecture, resolve_blur
 
 FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
 
@@ -47,15 +57,18 @@ def _train(argv: list[str]) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.data is None and first:
-        what, real = _SAMPLES[config.task]
-        print(_SAMPLE_NOTICE.format(what=what, real=real), flush=True)
-    pl.seed_everything(config.seed, verbose=False)
-    task = build_task(config)
+        what, about, real = _SAMPLES[config.task]
+        print(_SAMPLE_NOTICE.format(what=what, about=about, real=real), flush=True)
+    with torch.device("meta"):  # settings that cannot work are told before any data are read
+        _check_optimizer(build_task(config))
     train = open_dataset(config, "train", training=True)
     val = open_dataset(config, "val")
     test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
+    if config.task not in RECONSTRUCTION:
+        fit_network(config, train)
+    pl.seed_everything(config.seed, verbose=False)
+    task = build_task(config)
     _check_data(task, train, val, test)
-    _check_optimizer(task)
 
     folder = _folder(config, resumed, first)
     recorder = RunRecorder(folder)
@@ -74,7 +87,7 @@ def _train(argv: list[str]) -> None:
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:
         try:
-            finish(config, task.to(trainer.strategy.root_device), test, folder)
+            finish(Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test))
         except KeyboardInterrupt:
             resume = f"recon-train --resume {folder}"
             raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
@@ -94,7 +107,12 @@ def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
         if changed:
             raise InputError(f"--resume cannot change network.{changed[0]}: start another run with it")
         config.out = str(resume)
-    config.network.blur = resolve_blur(config.network.sampling, config.network.blur)
+    network = config.network
+    if config.task in RECONSTRUCTION:
+        network.blur = resolve_blur(network.sampling, network.blur)
+    else:
+        named = resolve_architecture(network.architecture, network.sampling, network.blur)
+        network.architecture, network.sampling, network.blur = named
     if config.data is not None:
         config.data = str(Path(config.data).resolve())
     return config, resume is not None
@@ -104,16 +122,16 @@ def _is_resume(argv: list[str], i: int) -> bool:
     return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
 
 
-def _check_data(task: ReconstructionTask, *datasets: ReconstructionDataset) -> None:
+def _check_data(task: Any, *datasets: Any) -> None:
     for dataset in datasets:
-        check_image_sizes(dataset, task.network)
-    for dataset in datasets[:2]:
+        (check_labelled_images if isinstance(task, ClassificationTask) else check_image_sizes)(dataset, task.network)
+    for dataset in datasets[:2] if isinstance(task, ReconstructionTask) else ():
         for volume in dataset.volumes:
             if not volume.has_target:
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
 
-def _check_optimizer(task: ReconstructionTask) -> None:
+def _check_optimizer(task: TrainedTask) -> None:
     try:
         task.configure_optimizers()
     except ValueError as error:
@@ -150,37 +168,44 @@ def build_trainer(config: Namespace, folder: Path, recorder: RunRecorder, step: 
         raise InputError(f"the trainer settings cannot work: {' '.join(str(error).split())}") from None
 
 
-def _last_checkpoint(folder: Path, task: ReconstructionTask) -> tuple[Path | None, int]:
+def _last_checkpoint(folder: Path, task: TrainedTask) -> tuple[Path | None, int]:
     """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
     path = folder / "checkpoints" / "last.ckpt"
     return (path, load_weights(task, path)["global_step"]) if path.exists() else (None, 0)
 
 
-def finish(config: Namespace, task: ReconstructionTask, test: ReconstructionDataset, folder: Path) -> None:
+def _best(folder: Path) -> Path:
+    return folder / "checkpoints" / "best.ckpt"
+
+
+def finish(run: Run) -> None:
     """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal."""
-    load_weights(task, folder / "checkpoints" / "best.ckpt")
-    task.eval()
+    config, kind = run.config, kind_of(run.task)
+    load_weights(run.task, run.checkpoint)
+    run.task.eval()
     evaluation = config.evaluation
-    settings = Settings(evaluation.shifts, evaluation.max_shift, config.seed)
-    summary = summarise(measure(task, test, ("plain", "equivariance", "margins"), settings))
+    settings = Settings(evaluation.shifts, evaluation.max_shift, config.seed, kind.cpu_batch)
+    rows = measure(run.task, run.dataset, kind.at_the_end, settings)
+    summary = kind.summarise(rows, run.dataset)
     note = describe_data(config)
     with_data = {"data": note, "split": evaluation.split, "seed": config.seed, "shifts_per_slice": evaluation.shifts}
-    write_json(folder / "summary.json", {**with_data, **summary})
-    save_picture(folder / "summary.png", task, test, note, seed=config.seed, max_shift=evaluation.max_shift)
-    print_tables({folder.name: summary}, note)
-    print(f"Picture: {folder / 'summary.png'}")
-    print(f"Curves:  tensorboard --logdir {folder}")
+    write_json(run.folder / "summary.json", {**with_data, **summary})
+    kind.save_picture(run.folder / "summary.png", run, rows, settings, note)
+    kind.print_tables({run.name: summary}, note)
+    print(f"Picture: {run.folder / 'summary.png'}")
+    print(f"Curves:  tensorboard --logdir {run.folder}")
 
 
 _SAMPLE_NOTICE = """\
 ================================================================================
 No --data given: using the BUNDLED SAMPLE ({what})
 with a preset for two CPU cores. It shows that everything works; it says nothing
-about clinical quality. Train on {real} with --data DIR.
+about {about}. Train on {real} with --data DIR.
 ================================================================================"""
 _SAMPLES = {
-    "mri": ("63 real brain slices, k-space simulated from magnitude", "fastMRI"),
-    "ct": ("62 real chest CT slices, sinograms simulated from HU images", "LoDoPaB-CT"),
+    "mri": ("63 real brain slices, k-space simulated from magnitude", "clinical quality", "fastMRI"),
+    "ct": ("62 real chest CT slices, sinograms simulated from HU images", "clinical quality", "LoDoPaB-CT"),
+    "fashion_mnist": ("5,000 real images of Fashion-MNIST", "large images", "all of Fashion-MNIST"),
 }
 
 

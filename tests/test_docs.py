@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, exactness, metrics, tomography
+from benchmarks import evaluation, exactness, metrics, resnets, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 
@@ -24,7 +24,9 @@ COMMANDS = {
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.evaluation": evaluation.main,
     "python -m benchmarks.metrics": metrics.main,
+    "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.tomography": tomography.main,
+    "python -m benchmarks.vision": vision.main,
 }
 # what makes a documented command small; it stands last, so that it wins
 SMALL = {
@@ -41,7 +43,9 @@ SMALL = {
     "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
+    "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
+    "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 
 

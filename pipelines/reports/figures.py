@@ -161,14 +161,21 @@ def spread_plot(
         return _svg(name, figure)
 
 
-def curves(name: str, lines: Mapping[int, Sequence[tuple[float, float]]], label: str, logarithmic: bool = False) -> str:
-    """Values against epochs, a line for each series.
+def curves(
+    name: str,
+    lines: Mapping[int, Sequence[tuple[float, float]]],
+    label: str,
+    logarithmic: bool = False,
+    against: str = "epoch",
+) -> str:
+    """Values against epochs or another whole number, a line for each series.
 
     Args:
         name: of the drawing.
         lines: by series, (epoch, value).
         label: of the values.
         logarithmic: their axis; then zero is "exact".
+        against: what the whole numbers are.
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(4.4, 2.9)
@@ -179,11 +186,43 @@ def curves(name: str, lines: Mapping[int, Sequence[tuple[float, float]]], label:
             axes.plot(
                 epochs, list(map(place, values)), color=_colour(number), lw=1.5, markevery=every, **_marker(number)
             )
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(against)
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(axis="y")
         return _svg(name, figure)
+
+
+def confusion(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """How many images of each class (rows) were given each answer (columns); the shade is the share of the row.
+
+    Args:
+        name: of the drawing.
+        counts: ``(n_classes, n_classes)``.
+        class_names: in order.
+    """
+    n = len(class_names)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(1.9 + 0.34 * n, 1.5 + 0.3 * n)
+        pixels = np.zeros((n, n, 4))
+        pixels[..., :3] = to_rgba(EXACT)[:3]
+        pixels[..., 3] = 0.9 * shares
+        axes.imshow(pixels, aspect="auto", interpolation="none")
+        for row, column in zip(*counts.nonzero(), strict=True):
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
+        axes.set_xticks(range(n), class_names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(n), class_names)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("class")
+        axes.tick_params(length=0)
+        return _svg(name, figure)
+
+
+def colour_png(pixels: np.ndarray) -> bytes:
+    """An image of values in [0, 1], ``(rows, columns, 1 or 3)``."""
+    levels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return _png(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels))
 
 
 def image_png(pixels: np.ndarray, top: float) -> bytes:

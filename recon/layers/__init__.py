@@ -4,6 +4,7 @@ from recon.layers.lowpass import BinomialBlur
 from recon.layers.padding import circular_pad, set_padding_mode
 from recon.layers.phases import align, check_sizes, circular_shift, decimate, merge_phases, restore, split_phases
 from recon.layers.pooling import PolyphaseMaxPool
+from recon.layers.sampling import PolyphaseSampling
 from recon.layers.selectors import FixedPhase, MaxNorm, phase_margin
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FixedPhase",
     "MaxNorm",
     "PolyphaseMaxPool",
+    "PolyphaseSampling",
     "align",
     "check_sizes",
     "circular_pad",

@@ -19,7 +19,7 @@ from recon.metrics.equivariance import EquivarianceError, equivariance
 from recon.metrics.quality import Terms, nmse_terms, psnr_terms, ratio, ssim_terms, to_decibel
 
 
-class _Rows(Metric):
+class FigureRows(Metric):
     """A metric whose state is a table of float64 rows.
 
     The rows are kept flat: torchmetrics lets a process that saw nothing send an empty one-dimensional tensor of the
@@ -55,14 +55,14 @@ class _Rows(Metric):
         return rows.cpu().view(-1, self.n_columns)
 
 
-def _first_of_each(table: Tensor, n_keys: int) -> Tensor:
+def first_of_each(table: Tensor, n_keys: int) -> Tensor:
     """The rows in ascending order of their first ``n_keys`` numbers; of equal ones, the first."""
     keys, position = table[:, :n_keys].unique(dim=0, return_inverse=True)
     first = torch.zeros(len(keys), dtype=torch.int64)
     return table[first.scatter_reduce(0, position, torch.arange(len(table)), "amin", include_self=False)]
 
 
-class _VolumeMetric(_Rows):
+class _VolumeMetric(FigureRows):
     """The ratio of two sums over each volume's slices."""
 
     def __init__(self, reduction: str = "mean", **kwargs: Any) -> None:
@@ -89,7 +89,7 @@ class _VolumeMetric(_Rows):
 
     def compute(self) -> Tensor:
         """The mean over volumes, float64 ``()``; or ``(n_volumes,)`` in ascending order of their numbers."""
-        table = _first_of_each(self._table(), 2)
+        table = first_of_each(self._table(), 2)
         volumes, position = table[:, 0].unique(return_inverse=True)
         sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, table[:, 2:])
         values = self._finish(ratio((sums[:, 0], sums[:, 1]), per_slice=True)).to(self.device)
@@ -159,7 +159,7 @@ class SSIM(_VolumeMetric):
         return ssim_terms(preds, target, data_range)
 
 
-class Equivariance(_Rows):
+class Equivariance(FigureRows):
     """:func:`recon.metrics.equivariance` over all cases (a case is one slice under one shift).
 
     Args:
@@ -195,7 +195,7 @@ class Equivariance(_Rows):
         """
         rows = self._table()
         named = rows[:, 0] >= 0
-        rows = torch.cat([rows[~named], _first_of_each(rows[named], 1)]) if named.any() else rows
+        rows = torch.cat([rows[~named], first_of_each(rows[named], 1)]) if named.any() else rows
         table = EquivarianceError(*rows[:, 1:].unbind(1))
         exact, blank = table.equal.bool(), table.nmse.isinf()
         summary = {"n_cases": torch.tensor(len(exact)), "n_exact": exact.sum(), "n_blank": blank.sum()}

@@ -99,15 +99,15 @@ def equals_own_shift(images: Tensor, total_stride: int, tolerance: float = 1e-12
     tie, for whatever network. From |x - T x|^2 = 2 (r(0) - r(t)) with r the circular autocorrelation, by FFT.
 
     Args:
-        images: ``(slices, rows, columns)``.
+        images: ``(slices, rows, columns)``, or ``(slices, channel, rows, columns)`` where all channels shift together.
         total_stride: the product of the network's strides.
         tolerance: on |x - T x|^2 relative to 2 |x|^2, for the rounding of the FFT in float64.
 
     Returns:
         bool ``(slices,)``.
     """
-    x = images.double()
-    correlation = torch.fft.irfft2(torch.fft.rfft2(x).abs().square(), s=x.shape[-2:])
+    x = images.double().reshape(len(images), -1, *images.shape[-2:])
+    correlation = torch.fft.irfft2(torch.fft.rfft2(x).abs().square().sum(1), s=x.shape[-2:])
     energy = correlation[:, :1, :1].clone()
     correlation[:, ::total_stride, ::total_stride] = -torch.inf
     return (correlation >= energy * (1 - tolerance)).flatten(1).any(1)

@@ -1,5 +1,40 @@
 """Networks: layers put together."""
 
-from recon.networks.unet import UNet, record_margins, resolve_blur
+from recon.networks.resnet import (
+    ResNet,
+    cifar_resnet18,
+    cifar_resnet20,
+    cifar_resnet34,
+    cifar_resnet50,
+    cifar_resnet56,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnext50_32x4d,
+    resnext101_32x8d,
+    resolve_architecture,
+)
+from recon.networks.sampling import resolve_blur
+from recon.networks.unet import UNet, record_margins
 
-__all__ = ["UNet", "record_margins", "resolve_blur"]
+__all__ = [
+    "ResNet",
+    "UNet",
+    "cifar_resnet18",
+    "cifar_resnet20",
+    "cifar_resnet34",
+    "cifar_resnet50",
+    "cifar_resnet56",
+    "record_margins",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resolve_architecture",
+    "resolve_blur",
+]

@@ -24,29 +24,13 @@ from recon.layers import (
     restore,
     set_padding_mode,
 )
+from recon.networks.sampling import resolve_blur
 
-SAMPLINGS = ("stride", "lpf", "aps")
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
     "relu": ("relu", {"inplace": True}),
     "leakyrelu": ("leakyrelu", {"negative_slope": 0.1, "inplace": True}),
 }
-
-
-def resolve_blur(sampling: str, blur: int | None) -> int:
-    """The size of the blur that a (sampling, blur) pair means: stride 1, lpf 3 and aps 1 by default.
-
-    Raises:
-        InputError: an unknown sampling, a size outside 1 to 7, stride with a blur, lpf without one.
-    """
-    check_choice("sampling", sampling, SAMPLINGS)
-    size = {"stride": 1, "lpf": 3, "aps": 1}[sampling] if blur is None else blur
-    BinomialBlur(size)
-    if sampling == "stride" and size != 1:
-        raise InputError(f"sampling stride has no blur: for blur {size} write sampling lpf or aps")
-    if sampling == "lpf" and size == 1:
-        raise InputError("sampling lpf with blur 1 does not blur: write sampling stride, or blur 2 to 7")
-    return size
 
 
 class UNet(nn.Module):

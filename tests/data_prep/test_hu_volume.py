@@ -132,7 +132,7 @@ def test_noise_depends_on_name_and_slice_alone(hu, tmp_path):
     single._batch = 1
     assert torch.equal(single[2].image, one[2].image)  # whatever is measured together
     volume = one.volumes[0]
-    target = torch.from_numpy((hu.transpose(0, 2, 1)[1] * 0.01998 + 20)).float()
+    target = torch.from_numpy(hu.transpose(0, 2, 1)[1] * 0.01998 + 20).float()
     noisy = photon_noise(ray_transform(target, volume.geometry), np.random.default_rng(0), 1000)
     expected = fbp(noisy, volume.geometry, "hann", 0.641).std()
     assert float(one[1].image.std() / 16 * MU_MAX) == pytest.approx(float(expected), rel=0.05)

@@ -14,8 +14,9 @@ from skimage.metrics import structural_similarity
 
 from data_prep import LoDoPaBDataset
 from pipelines import evaluate, train
+from pipelines.kinds import measure
 from pipelines.predict import main as predict
-from pipelines.protocols import Settings, measure
+from pipelines.protocols import Settings
 from pipelines.runs import open_run
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 from tests.conftest import TINY

@@ -16,7 +16,8 @@ from skimage.metrics import structural_similarity
 
 from data_prep import FastMRIDataset
 from pipelines.evaluate import main
-from pipelines.protocols import Settings, measure
+from pipelines.kinds import measure
+from pipelines.protocols import Settings
 from pipelines.runs import open_run
 from pipelines.subjects import TIE
 from recon.layers import circular_shift

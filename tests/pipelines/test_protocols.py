@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from data_prep import FastMRIDataset
-from pipelines.protocols import PROTOCOLS, Settings, measure
+from pipelines.kinds import measure
+from pipelines.protocols import PROTOCOLS, Settings
 from pipelines.runs import open_run
 from pipelines.subjects import Subject
 from recon.errors import InputError

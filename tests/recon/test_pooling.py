@@ -68,6 +68,10 @@ def test_the_pool_of_a_resnet_is_torchs_inside():
     x = torch.randn(2, 3, 12, 12)
     y, _ = PolyphaseMaxPool(2, 2, kernel_size=3, padding=1)(x)
     assert torch.equal(y[..., 1:, 1:], F.max_pool2d(x, 3, 2, 1)[..., 1:, 1:])
+    for size in ((12, 12), (13, 8)):
+        x = torch.randn(2, 3, *size) - 2
+        y, _ = PolyphaseMaxPool(2, 2, kernel_size=3, padding=1, padding_mode="zeros")(x)
+        assert torch.equal(y, F.max_pool2d(x, 3, 2, 1))
 
 
 SELECTORS = [MaxNorm(c, on) for c in ("l1", "l2", "l2_min") for on in ("output", "input")] + [MaxNorm("linf", "input")]
