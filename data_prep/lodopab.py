@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, floor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from data_prep.ct_volume import CTVolume, find_ct_volumes
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.handles import Handles
 from data_prep.sample import EPS, Sample, check_sizes, roll_together
+from data_prep.total_variation import tv_images
 from recon.errors import InputError
 from recon.physics.ct import ramp_taps
 
@@ -135,6 +136,18 @@ class LoDoPaBDataset(Dataset[Sample]):
     def coils_move(self, volume: int) -> bool:
         """Whether `moved` moves coils along with the object: never, there are none."""
         return False
+
+    def total_variation(self, volume: int) -> Iterator[Tensor]:
+        """Yield the images (1, rows, columns) of a volume by the iterative baseline (`tv_images`), in mu / MU_MAX.
+
+        Args:
+            volume: index into `volumes`.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        found = self.volumes[volume]
+        return (self._fit(found, image)[None] for image in tv_images(found))
 
     def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
         """Make any image (rows, columns), scaled to a size of 1, an input (1, rows, columns), with mean and std."""
