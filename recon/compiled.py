@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,7 +53,7 @@ def _has_numba() -> bool:
         except ImportError:
             found = False
     if not found:
-        print("numba cannot be imported: plain torch computes the same, more slowly", flush=True)
+        print("numba cannot be imported: plain torch computes the same, more slowly", file=sys.stderr, flush=True)
     return found
 
 
@@ -97,7 +99,7 @@ def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 
         return
     bounds: Sequence[int] = [n * part // n_threads for part in range(n_threads + 1)]
     pool = _pool(os.getpid(), n_threads - 1)
-    others = [pool.submit(loop, start, stop) for start, stop in zip(bounds[1:], bounds[2:], strict=False)]
+    others = [pool.submit(loop, start, stop) for start, stop in pairwise(bounds[1:])]
     loop(bounds[0], bounds[1])
     for other in others:
         other.result()

@@ -45,7 +45,7 @@ class Pool(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
         """Each gradient goes to the window's first maximum; windows of one phase do not overlap."""
         result = grad.new_empty(ctx.shape)
         given, out, where, chosen = _planes(grad), _planes(result), ctx.where, ctx.chosen

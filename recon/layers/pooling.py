@@ -88,12 +88,12 @@ class PolyphaseMaxPool(PolyphaseSampling):
         return self.after(self._pool(x, 1 if self.dense else self.stride), phase)
 
     def _has_kernel(self, x: Tensor) -> bool:
-        """Whether a compiled loop does the same: the papers' pool on CPU images, with nobody who watches the selector."""
-        chooses = type(self.selector) is MaxNorm and self.selector.criterion == "l2"
-        papers = chooses and self.selector.score_on == "output" and not self._blurs and self.padding_mode == "circular"
-        if not papers or (self.kernel_size, self.stride, self.padding) != (2, 2, 0) or not is_cpu_image(x):
+        """Whether a compiled loop does the same: the papers' pool on CPU images, the selector watched by nobody."""
+        selector, settings = self.selector, (self.kernel_size, self.stride, self.padding, self.padding_mode)
+        if settings != (2, 2, 0, "circular") or self.lowpass is not None or type(selector) is not MaxNorm:
             return False
-        return not self.selector._forward_hooks and compiles()
+        papers = (selector.criterion, selector.score_on) == ("l2", "output")
+        return papers and not selector._forward_hooks and is_cpu_image(x) and compiles()
 
     def _pool(self, x: Tensor, stride: int) -> Tensor:
         d, k = self.spatial_dims, self.kernel_size
