@@ -13,6 +13,7 @@ import pytest
 from benchmarks import evaluation, exactness, metrics, resnets, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
+from tests.data_prep.hu_files import body, series, write_nifti, write_series
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -77,6 +78,8 @@ def test_command(line, data, lodopab, ct_run, run, here, monkeypatch):
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
     names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab, "RUN_CT": ct_run}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
+    names |= {"chest.nii.gz": write_nifti(here / "chest.nii.gz", body())}
+    names |= {"series": write_series(here / "series", series(body()))}
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
     if "--resume" in tokens or "--print_config" in tokens:
