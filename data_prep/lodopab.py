@@ -137,6 +137,18 @@ class LoDoPaBDataset(Dataset[Sample]):
         """Whether `moved` moves coils along with the object: never, there are none."""
         return False
 
+    def observation(self, index: int) -> Tensor:
+        """Read what was measured of a sample's slice: line integrals of mu / MU_MAX in metres, (angles, detectors).
+
+        Args:
+            index: the sample.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        v, s = self.slices[index]
+        return torch.from_numpy(self._handles.read(self.volumes[v].path, "data", s).astype(np.float32))
+
     def total_variation(self, volume: int) -> Iterator[Tensor]:
         """Yield the images (1, rows, columns) of a volume by the iterative baseline (`tv_images`), in mu / MU_MAX.
 

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import evaluation, exactness, loading, metrics, resnets, scale, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
+from tests.data_prep.hu_files import body, series, write_nifti, write_series
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,8 @@ def test_command(line, data, lodopab, ct_run, run, classified, here, monkeypatch
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
     names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab, "RUN_CT": ct_run}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
+    names |= {"chest.nii.gz": write_nifti(here / "chest.nii.gz", body())}
+    names |= {"series": write_series(here / "series", series(body()))}
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
     names |= classified
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
