@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 from pydicom.pixels import apply_rescale
 
@@ -24,7 +24,7 @@ SUFFIXES = (".dcm", ".ima")
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes go to Left, Posterior, Superior
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError,
-    struct.error, InvalidDicomError,
+    struct.error, InvalidDicomError, BytesLengthException,
 )  # fmt: skip
 """What pydicom makes of files that are cut off or damaged."""
 
@@ -109,10 +109,9 @@ def read_slice(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is cut off, damaged, compressed in a way that cannot be read, or no image of grey values.
     """
-    header = _read(path)
-    pixels = _pixels(header, path)
-    if pixels.shape != (header.Rows, header.Columns):
-        raise InputError(f"{path} is not one image of grey values: give axial CT slices alone.")
+    pixels = _pixels(_read(path), path)
+    if pixels.ndim != 2:
+        raise InputError(f"{path} is not one image of grey values: give a series of axial CT slices.")
     return pixels
 
 
@@ -128,7 +127,7 @@ def _read(path: Path, whole: bool = True) -> pydicom.Dataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are not to the letter of the standard
             return pydicom.dcmread(path, stop_before_pixels=not whole)
-    except (*DAMAGE, NotImplementedError) as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from error
 
 
@@ -137,9 +136,9 @@ def _pixels(header: pydicom.Dataset, path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(apply_rescale(header.pixel_array, header), np.float32)
-    except (*DAMAGE, NotImplementedError) as error:
+    except DAMAGE as error:
         syntax = header.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_compressed and "PixelData" in header:
+        if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed and "PixelData" in header:
             raise InputError(
                 f"{path}: its pixels, compressed as {syntax.name}, cannot be read ({reason(error)}): decompress the "
                 "series, or copy it again."
@@ -169,6 +168,8 @@ def _describe(path: Path) -> Slice:
                 position=_numbers(header, path, "ImagePositionPatient", 3),
                 thickness=float(header.get("SliceThickness") or 1),
             )
+    except InputError:
+        raise
     except DAMAGE as error:
         raise _damaged(path, error) from error
     _check_axial(described)
@@ -178,7 +179,7 @@ def _describe(path: Path) -> Slice:
 def _check_kind(header: pydicom.Dataset, path: Path) -> None:
     modality = str(header.get("Modality", ""))
     if modality != "CT":
-        raise InputError(f"{path} is of modality {modality or 'unknown'}, not CT: give a folder of CT slices alone.")
+        raise InputError(f"{path} is of modality {modality!r}, not CT: give a folder of CT slices alone.")
     if int(header.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in header:
         raise InputError(
             f"{path} is a multi-frame file: export the series as single slices, or convert it to NIfTI in HU."
@@ -189,10 +190,10 @@ def _check_kind(header: pydicom.Dataset, path: Path) -> None:
             f"{path} has no {' and no '.join(missing)}, so that its values in HU are unknown: export the series again "
             "with its rescale tags."
         )
-    kind = header.get("RescaleType") or "HU"
-    if not _numbers(header, path, "RescaleSlope", 1)[0] or kind not in ("HU", "US"):  # US: unspecified
+    kind, (slope,) = header.get("RescaleType") or "HU", _numbers(header, path, "RescaleSlope", 1)
+    if not slope or kind not in ("HU", "US"):  # US: unspecified
         raise InputError(
-            f"{path} has RescaleSlope {header.RescaleSlope} and RescaleType {kind}: its values are not HU, give a "
+            f"{path} has RescaleSlope {slope:g} and RescaleType {kind!r}: its values are not HU, give a "
             "series that is in HU."
         )
     _numbers(header, path, "RescaleIntercept", 1)
@@ -207,7 +208,7 @@ def _numbers(header: pydicom.Dataset, path: Path, key: str, n: int) -> tuple[flo
     good = len(numbers) == n and all(np.isfinite(numbers)) and (key != "PixelSpacing" or min(numbers) > 0)
     if not good:
         raise InputError(
-            f"{path}: {key} is {'missing' if value in (None, '') else value}, where an axial slice has {n} number"
+            f"{path}: {key} is {'missing' if value in (None, '') else repr(value)}, where an axial slice has {n} number"
             f"{'s' if n > 1 else ''}: export the series again, or convert it to NIfTI in HU."
         )
     return numbers

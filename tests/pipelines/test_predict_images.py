@@ -159,8 +159,8 @@ DICOM = {
     "no intercept": (without("RescaleIntercept"), "has no RescaleIntercept"),
     "an empty intercept": (changed(RescaleIntercept=None), "has no RescaleIntercept"),
     "no rescale tags": (without("RescaleSlope", "RescaleIntercept"), "no RescaleSlope and no RescaleIntercept"),
-    "another unit": (changed(RescaleType="ED"), "RescaleType ED"),
-    "a slope of zero": (changed(RescaleSlope=0), "RescaleSlope 0"),
+    "another unit": (changed(RescaleType="ED"), "RescaleType 'ED'"),
+    "a slope of zero": (changed(RescaleSlope=0), "has RescaleSlope 0 "),
     "coronal": (changed(ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "is not an axial slice"),
     "sagittal": (changed(ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "is not an axial slice"),
     "no orientation": (without("ImageOrientationPatient"), "ImageOrientationPatient is missing"),
@@ -173,7 +173,7 @@ DICOM = {
     "mixed pixels": (changed(PixelSpacing=[4, 6]), "of 4 x 6 mm and of 5 x 6 mm"),
     "slices that are not parallel": (changed(ImageOrientationPatient=[1, 0, 0, 0, 0.995, 0.0995]), "not parallel"),
     "two series": (changed(SeriesInstanceUID="1.2.3"), "more than one series"),
-    "MRI": (changed(Modality="MR", SOPClassUID=MRImageStorage), "is of modality MR, not CT"),
+    "MRI": (changed(Modality="MR", SOPClassUID=MRImageStorage), "is of modality 'MR', not CT"),
     "two at one place": (changed(ImagePositionPatient=[-90, -80, -20]), "lie at the same position"),
     "a gap": (missing, "6 mm apart, where 3 mm is usual"),
     "a slice that is moved aside": (changed(ImagePositionPatient=[-80, -80, -17]), "mm is usual"),
@@ -182,8 +182,8 @@ DICOM = {
         "cannot be HU",
     ),
     "colour": (
-        lambda headers: [setattr(headers[1], "SamplesPerPixel", 3), setattr(headers[1], "PixelData", b"\0" * 6912)],
-        "is",
+        changed(SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation="RGB", PixelData=b"\0" * 6912),
+        "is not one image of grey values",
     ),
 }
 
@@ -196,6 +196,7 @@ def test_dicom_that_is_no_axial_series_in_hu(ct_run, hu, tmp_path, capsys, chang
     sentence = refuse(capsys, main, ct_run, folder, "--out", tmp_path / "out")
     assert says in sentence
     assert "series" in sentence
+    assert "truncated" not in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -281,6 +282,28 @@ def test_sinograms_of_another_shape_and_truncated_ones(ct_run, ct_data, tmp_path
     path.write_bytes((ct_data / path.name).read_bytes()[:5000])
     assert "truncated" in refuse(capsys, main, ct_run, path, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_on_such_sinograms_is_refused(ct_data, tmp_path, capsys):
+    def says(data: Path) -> str:
+        sentence = refuse(capsys, train.main, "--task=ct", "--data", data, "--out", tmp_path / "out", *TINY)
+        assert not (tmp_path / "out").exists()
+        return sentence
+
+    name = "observation_train_000.hdf5"
+    whole = (ct_data / name).read_bytes()
+    cut = Path(shutil.copytree(ct_data, tmp_path / "cut"))
+    (cut / name).write_bytes(whole[:5000])
+    assert f"{name} is truncated" in says(cut)
+    mixed = Path(shutil.copytree(ct_data, tmp_path / "mixed"))
+    write_pair(mixed, "train_001", side=40)
+    assert "keep one size in a folder" in says(mixed)
+    wrong = Path(shutil.copytree(ct_data, tmp_path / "wrong"))
+    with h5py.File(wrong / name, "a") as file:
+        values = file["data"][:, :, :-2]
+        del file["data"]
+        file["data"] = values
+    assert "do not fit images of 32 x 32" in says(wrong)
 
 
 def test_lodopab_files_are_made_of_dicom(tmp_path, capsys):
