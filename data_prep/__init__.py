@@ -10,6 +10,8 @@ from data_prep.dataset import FastMRIDataset
 from data_prep.fashion_mnist import FashionMNISTDataset
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.headers import Header, parse_header, write_header
+from data_prep.hu_dataset import HUDataset
+from data_prep.hu_volume import HUVolume, open_hu, read_hu
 from data_prep.imagenet import ImageNetDataset
 from data_prep.index import find_volumes, index_folder, split_folder
 from data_prep.labelled import LabelledDataset, LabelledImage
@@ -29,6 +31,8 @@ __all__ = [
     "CTVolume",
     "FashionMNISTDataset",
     "FastMRIDataset",
+    "HUDataset",
+    "HUVolume",
     "Header",
     "ImageNetDataset",
     "LabelledDataset",
@@ -56,9 +60,11 @@ __all__ = [
     "make_mask",
     "normalise",
     "observe",
+    "open_hu",
     "outside_images",
     "parse_header",
     "read_ct_volume",
+    "read_hu",
     "read_volume",
     "replace_file",
     "simulate_kspace",

@@ -20,7 +20,7 @@ from data_prep.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.seeds import stable_seed
 from data_prep.volume import Volume, open_volume
 from recon.errors import InputError
-from recon.physics.mri import apply_mask, ifft2c, move_object, rss
+from recon.physics.mri import move_object, zero_filled
 
 MAPS_TOLERANCE = 1e-3  # of the coil maps' sum of squares; complex64 has 1e-7
 
@@ -85,7 +85,8 @@ class FastMRIDataset(Dataset[Sample]):
         self.image_size = check_sizes(image_size, max_shift)
         self.volumes = find_volumes(Path(data), challenge, split, progress)
         self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
-        self.shapes = [(*self._size(self.volumes[v]), self.volumes[v].has_target) for v, _ in self.slices]
+        shapes = [(*self._size(volume), volume.has_target) for volume in self.volumes]
+        self.shapes = [shapes[v] for v, _ in self.slices]
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
         self._handles = Handles()
@@ -231,8 +232,8 @@ class FastMRIDataset(Dataset[Sample]):
 
     def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
         """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
-        image = center_crop(ifft2c(apply_mask(kspace, self._mask(volume, epoch, s))), volume.image_size)
-        magnitude = image.abs() if image.ndim == 2 else rss(image, 0)
+        coil_dim = 0 if kspace.ndim == 3 else None
+        magnitude = zero_filled(kspace, self._mask(volume, epoch, s), coil_dim, volume.image_size)
         return fit_center(magnitude, self._size(volume))
 
     def _sample(self, v: int, s: int, magnitude: Tensor, target: Tensor) -> Sample:
@@ -248,5 +249,7 @@ class FastMRIDataset(Dataset[Sample]):
         )
 
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
-        target = torch.from_numpy(self._handles.read(volume.path, volume.recon_key, part).astype(np.float32))
+        target = torch.from_numpy(
+            self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False)
+        )
         return fit_center(center_crop(target, volume.image_size), self._size(volume)).contiguous()

@@ -77,7 +77,7 @@ def fbp_image(observation: np.ndarray, volume: CTVolume, window: str, frequency_
     Raises:
         InputError: the observations are not finite.
     """
-    sinogram = torch.from_numpy(observation.astype(np.float32))
+    sinogram = torch.from_numpy(observation.astype(np.float32, copy=False))
     if not sinogram.isfinite().all():
         raise InputError(f"{volume.path} holds nan or inf: copy it again, or leave it out.")
     return fbp(sinogram, volume.geometry, window, frequency_scaling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, floor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from data_prep.ct_volume import CTVolume, find_ct_volumes
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.handles import Handles
 from data_prep.sample import EPS, Sample, check_sizes, roll_together
+from data_prep.total_variation import tv_images
 from recon.errors import InputError
 from recon.physics.ct import ramp_taps
 
@@ -136,6 +137,30 @@ class LoDoPaBDataset(Dataset[Sample]):
         """Whether `moved` moves coils along with the object: never, there are none."""
         return False
 
+    def observation(self, index: int) -> Tensor:
+        """Read what was measured of a sample's slice: line integrals of mu / MU_MAX in metres, (angles, detectors).
+
+        Args:
+            index: the sample.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        v, s = self.slices[index]
+        return torch.from_numpy(self._handles.read(self.volumes[v].path, "data", s).astype(np.float32))
+
+    def total_variation(self, volume: int) -> Iterator[Tensor]:
+        """Yield the images (1, rows, columns) of a volume by the iterative baseline (`tv_images`), in mu / MU_MAX.
+
+        Args:
+            volume: index into `volumes`.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        found = self.volumes[volume]
+        return (self._fit(found, image)[None] for image in tv_images(found))
+
     def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
         """Make any image (rows, columns), scaled to a size of 1, an input (1, rows, columns), with mean and std."""
         return (image / image.abs().max().clamp(min=EPS) / STD)[None], 0.0, STD
@@ -182,7 +207,7 @@ class LoDoPaBDataset(Dataset[Sample]):
     def _ground_truth(self, volume: CTVolume, part: int | slice) -> Tensor:
         if volume.target_path is None:
             raise InputError(f"{volume.path} has no {volume.recon_key} beside it: use a split that has targets.")
-        return torch.from_numpy(self._handles.read(volume.target_path, "data", part).astype(np.float32))
+        return torch.from_numpy(self._handles.read(volume.target_path, "data", part).astype(np.float32, copy=False))
 
     def _sample(self, v: int, s: int, image: Tensor, with_target: bool) -> Sample:
         volume = self.volumes[v]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,8 +46,19 @@ def make_mask(
     Raises:
         InputError: an unknown type, or numbers that make no mask on so many columns.
     """
+    return _draw(mask_type, n_columns, tuple(center_fractions), tuple(accelerations), seed).clone()
+
+
+@lru_cache  # in evaluation all slices of a volume have one mask
+def _draw(
+    mask_type: str,
+    n_columns: int,
+    center_fractions: tuple[float, ...],
+    accelerations: tuple[int, ...],
+    seed: tuple[int, ...],
+) -> Tensor:
     check_mask(mask_type, center_fractions, accelerations)
-    function = _mask_func(mask_type, center_fractions, accelerations)
+    function = _mask_func(mask_type, center_fractions, accelerations, threading.get_ident())
     try:
         mask, _ = function((1, n_columns, 1), seed=seed)
     except (ValueError, ZeroDivisionError, IndexError) as error:
@@ -81,7 +94,11 @@ def check_mask(mask_type: str, center_fractions: Sequence[float], accelerations:
             )
 
 
-def _mask_func(mask_type: str, center_fractions: Sequence[float], accelerations: Sequence[int]) -> MaskFunc:
+@lru_cache  # making one takes as long as drawing with it
+def _mask_func(
+    mask_type: str, center_fractions: tuple[float, ...], accelerations: tuple[int, ...], thread: int
+) -> MaskFunc:
+    """fastMRI's own, one for each thread: its generator changes while it draws."""
     from fastmri.data import subsample  # fastmri takes seconds to import: not before the first mask
 
     functions = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from data_prep.cache import replace_file
 from recon.errors import InputError
 
-ALIGNED = 2  # NIfTI's code for coordinates that are neither the scanner's nor an atlas's
+SCANNER, ALIGNED = 1, 2  # NIfTI's codes for the scanner's coordinates, and for others that are no atlas's
 FAST = 1  # of gzip's levels: noise hardly gets smaller by the others
 
 
@@ -53,10 +54,43 @@ def write_nifti(
         OSError: the file cannot be written.
     """
     affine = image_affine(voxel_size_mm, origin)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(images.transpose(2, 1, 0)), affine)
-    image.set_sform(affine, ALIGNED)
-    image.set_qform(affine, ALIGNED)
+    _write(path, _placed(np.ascontiguousarray(images.transpose(2, 1, 0)), affine, ALIGNED), description)
+
+
+def write_nifti_like(path: Path, volume: np.ndarray, affine: np.ndarray, header: Any, description: str = "") -> None:
+    """Write a volume in the place of another one, as compressed NIfTI; whole or not at all.
+
+    Args:
+        path: the file, *.nii.gz.
+        volume: float32, of the other one's shape.
+        affine: of the other one.
+        header: of the other one, if it was a NIfTI file: sform, qform, their codes and the unit are kept as they are.
+            None where the affine is all there is; it is then one of the scanner's coordinates.
+        description: up to 80 characters for the header.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if header is None:
+        image = _placed(volume, affine, SCANNER)
+    else:
+        header = header.copy()
+        header.set_data_dtype(np.float32)
+        header["cal_min"] = header["cal_max"] = 0
+        kind = nibabel.Nifti2Image if header.sizeof_hdr == nibabel.Nifti2Header.sizeof_hdr else nibabel.Nifti1Image
+        image = kind(volume, None, header)
+    _write(path, image, description)
+
+
+def _placed(volume: np.ndarray, affine: np.ndarray, code: int) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(volume, affine)
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
     image.header.set_xyzt_units("mm")
+    return image
+
+
+def _write(path: Path, image: nibabel.Nifti1Image, description: str) -> None:
     image.header["descrip"] = description
     with replace_file(path) as temporary:
         temporary.write_bytes(gzip.compress(image.to_bytes(), FAST, mtime=0))

@@ -16,6 +16,7 @@ from data_prep import (
     CIFARDataset,
     FashionMNISTDataset,
     FastMRIDataset,
+    HUDataset,
     ImageNetDataset,
     LoDoPaBDataset,
     ShapeBatchSampler,
@@ -109,7 +110,7 @@ def check_labelled_images(dataset: ClassificationDataset, network: ResNet) -> No
         raise InputError(f"images of {size[0]} x {size[1]} do not fit the network: {error}") from None
 
 
-def check_image_sizes(dataset: ReconstructionDataset, network: UNet) -> None:
+def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet) -> None:
     """Refuse volumes whose images the network cannot take, before anything runs.
 
     Raises:

@@ -13,9 +13,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata, resources
+from pathlib import Path
 
 NAMED = ("jsonargparse", "pytorch-lightning", "torch", "torchvision")  # libraries whose options are in a help text
-COMMANDS = ("train", "evaluate", "predict", "prepare", "tune")
+COMMANDS = ("train", "evaluate", "predict", "prepare")
 TASKS = ("mri", "ct", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 HELP = ("--help", "-h")
 WIDTH = "100"  # columns of the texts
@@ -41,11 +42,6 @@ def prepare() -> int:
     return _run("prepare")
 
 
-def tune() -> int:
-    """``recon-tune``."""
-    return _run("tune")
-
-
 def _run(command: str) -> int:
     text = help_text(command, sys.argv[1:])
     if text is not None:
@@ -62,10 +58,12 @@ def help_text(command: str, argv: Sequence[str]) -> str | None:
         argv: its arguments.
     """
     name = _name(command, argv)
-    file = resources.files("pipelines") / "help" / f"{name}.txt"
-    if name is None or not file.is_file():
+    if name is None:
         return None
-    first, _, text = file.read_text(encoding="utf-8").partition("\n")
+    try:
+        first, _, text = (resources.files("pipelines") / "help" / f"{name}.txt").read_text("utf-8").partition("\n")
+    except OSError:
+        return None
     return text if first == _versions() else None
 
 
@@ -104,7 +102,6 @@ def names() -> list[str]:
 
 
 if __name__ == "__main__":
+    folder = Path(__file__).parent / "help"
     for each in names():
-        resources.files("pipelines").joinpath("help", f"{each}.txt").write_text(  # type: ignore[attr-defined]
-            ask_parser(each), encoding="utf-8"
-        )
+        (folder / f"{each}.txt").write_text(ask_parser(each), encoding="utf-8")

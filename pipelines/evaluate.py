@@ -29,7 +29,7 @@ from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
 protocols of reconstruction:
-  plain            quality of each volume (CT: image), overall and by acquisition, beside the baseline
+  plain            quality of each volume (CT: image), overall and by acquisition, beside the baselines
   equivariance     equivariance, dPSNR and quality over circular shifts drawn for each slice
   all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
   noise            white noise added to the input (--noise-levels): quality and equivariance

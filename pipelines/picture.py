@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep import Sample, center_crop, replace_file, stable_seed
+from data_prep import LoDoPaBDataset, Sample, center_crop, replace_file, stable_seed
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.protocols import Settings
 from pipelines.qualities import BASELINES, Row
@@ -24,7 +24,7 @@ from recon.metrics import draw_shifts, equivariance, psnr
 
 @torch.inference_mode()
 def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, note: str) -> None:
-    """Draw a middle slice: input, reconstruction, target, error; and shifting before against shifting after.
+    """Draw a middle slice: (CT: sinogram,) input, reconstruction, target, error; a shift before against one after.
 
     Args:
         path: of the PNG.
@@ -80,9 +80,15 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         (f"f(T x) - T f(x), own scale\n{nmse}", pixels(moved - expected), _diverging(moved - expected)),
     ]
     with matplotlib.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(14, 7.4), layout="constrained")
-        for axes, panel in zip(figure.subplots(2, 4).flat, panels, strict=True):
-            _draw(axes, *panel)
+        measured = dataset.observation(index) if isinstance(dataset, LoDoPaBDataset) else None
+        n_before = 0 if measured is None else 1
+        figure = Figure(figsize=(14 + 3 * n_before, 7.4), layout="constrained")
+        grid = figure.add_gridspec(2, 4 + n_before)
+        if measured is not None:
+            title = "sinogram\n{} angles x {} detectors".format(*measured.shape)
+            _draw(figure.add_subplot(grid[:, 0]), title, measured.numpy(), {})
+        for number, panel in enumerate(panels):
+            _draw(figure.add_subplot(grid[number // 4, number % 4 + n_before]), *panel)
         volume = dataset.volumes[int(sample.volume)]
         figure.suptitle(f"{volume.name}, slice {int(sample.slice)}, image intensities in the file's units (a.u.)")
         figure.supxlabel(note, fontsize=8)

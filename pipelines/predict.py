@@ -1,4 +1,4 @@
-"""``recon-predict``: reconstruct files of k-space or of sinograms with a trained network, one file for each volume."""
+"""``recon-predict``: reconstruct k-space, sinograms or CT images in HU with a trained network, each to a file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from data_prep import FastMRIDataset, LoDoPaBDataset, parse_header
+from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, open_hu, parse_header
+from data_prep.ct_volume import N_PHOTONS
 from data_prep.nifti import nifti_description
 from data_prep.volume import open_volume, unreadable
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.command import Parser, run_command, size_flag
 from pipelines.data import ReconstructionDataset, check_image_sizes
 from pipelines.devices import find_device
+from pipelines.inputs import find_files, in_hu, output_name
 from pipelines.reconstruction import Job, reconstruct_all
 from pipelines.run_folder import make_folder
 from pipelines.task import ReconstructionTask
 from recon.errors import InputError, check_choice
 
 SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}
-INPUTS = {"mri": ("fastMRI files", "*.h5"), "ct": ("LoDoPaB observations", "observation_*.hdf5")}
 DETAILS = """\
 masks:    A file with a mask of its own (fastMRI's test files) is masked with that. A file without one is taken as
           fully sampled: it gets the run's mask, seeded by the file's name as in recon-evaluate. Several coils are
@@ -40,6 +41,15 @@ nifti:    DIR/NAME.nii.gz (columns, rows, slices), float32, in the file's units;
           centred (half the rows, columns and slices, rounded down) is at 0, 0, 0 mm, however the image is cropped.
 CT:       A run on CT reads LoDoPaB's observations (observation_*.hdf5): hdf5 holds mu / MU_MAX, as LoDoPaB's ground
           truth does; nifti HU, turned as one looks at it, with the geometry's pixels and slices of 1 mm.
+HU:       A run on CT also reads images in HU: NIfTI volumes, and folders of the axial DICOM slices of one series
+          (written as FOLDER.h5 or FOLDER.nii.gz). Each slice is measured anew, simulated as LoDoPaB's were: parallel
+          beam, 1000 angles, --photons for each detector pixel, noise that depends on the volume's name and the slice
+          alone. The body keeps its true size (the header's pixel size), the detector spans the image's diagonal with
+          pixels as wide as the image's, and all of the image is reconstructed on its own grid: nothing is resampled
+          or cropped. So a wide body lets fewer photons through than LoDoPaB's 26 cm, and is noisier. Values are cut
+          to -1001 .. 3071 HU. nifti holds HU, in a NIfTI input's own axes and affine, or with that of the DICOM
+          headers (columns, rows, slices); hdf5 holds mu / MU_MAX, these axes reversed, and the affine as attribute.
+          PSNR and SSIM compare with the image itself.
 go on:    A volume that this very run and input have written into DIR is skipped, so that the same command goes on
           after an interruption. Any other file of its name is never overwritten.
 """
@@ -57,19 +67,22 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-predict``."""
     parser = Parser(
         prog="recon-predict",
-        description="Reconstruct fastMRI files, or LoDoPaB's observations, with a trained network.",
+        description="Reconstruct fastMRI files, or LoDoPaB's observations and CT images in HU, with a trained network.",
         epilog=DETAILS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder of recon-train (its best.ckpt), or one of its checkpoints (.ckpt)")
-    add("inputs", nargs="+", metavar="INPUT", help="files of k-space (*.h5) or sinograms (*.hdf5), or folders of them")
+    add("inputs", nargs="+", metavar="INPUT",
+        help="files of k-space (*.h5), of sinograms (*.hdf5) or of images in HU (*.nii, *.nii.gz), folders of them, or "
+        "a folder of DICOM slices")  # fmt: skip
     add("--out", required=True, metavar="DIR", help="the folder to write to")
     add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     add("--batch-size", type=int, default=1, help="slices that run at once (default 1, as recon-evaluate saves them)")
     add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
         help="crop or zero-pad the images to this size, as in recon-train (default: as the run does)")  # fmt: skip
+    add("--photons", type=float, help=f"for each detector pixel, of images in HU (default {N_PHOTONS:g}, LoDoPaB's)")
     return parser
 
 
@@ -89,49 +102,30 @@ def _predict(argv: list[str]) -> None:
     network = open_network(Path(arguments.run), arguments.image_size)
     files = find_files(arguments.inputs, network.config.task)
     out = Path(arguments.out)
+    _check_flags(arguments, [path for path in files if in_hu(path)] if network.config.task == "ct" else [])
     checking = tqdm(files, "checking", disable=None, leave=False)
-    jobs = {path.name: plan(network, path, out, arguments.format) for path in checking}
+    photons = arguments.photons or N_PHOTONS
+    jobs = {path.name: plan(network, path, out, arguments.format, photons) for path in checking}
     todo = [job for job in jobs.values() if job is not None]
     make_folder(out)
 
     if there := [name for name, job in jobs.items() if job is None]:
         print(f"skipped, because {out} holds what this run makes of them: {_listed(there)}", file=sys.stderr)
-    if arguments.format == "nifti" and (unknown := [job.path.name for job in todo if job.voxel_size_mm is None]):
+    if arguments.format == "nifti" and (unknown := [job.path.name for job in todo if job.unknown_size]):
         print(f"written with voxels of 1 mm, because the header tells no size: {_listed(unknown)}", file=sys.stderr)
     if todo:
         reconstruct_all(network.task.to(device).eval(), todo, arguments.batch_size)
         print(f"Written: {len(todo)} of {len(jobs)} volumes, to {out}")
 
 
-def find_files(inputs: Sequence[str], task: str = "mri") -> list[Path]:
-    """The files that are named, and those in the folders that are named.
-
-    Args:
-        inputs: files and folders.
-        task: a key of INPUTS.
-
-    Raises:
-        InputError: there is no such file, a folder holds none, or two have one name.
-    """
-    files: list[Path] = []
-    kind, pattern = INPUTS[task]
-    for given in map(Path, inputs):
-        if not given.exists():
-            raise InputError(f"there is no file or folder {given}: give {kind} ({pattern}) or a folder of them")
-        found = sorted(p for p in given.glob(pattern) if not p.name.startswith(".")) if given.is_dir() else [given]
-        if not found:
-            inside = [f", such as {path.parent}" for path in sorted(given.glob(f"*/{pattern}"))[:1]]
-            raise InputError(f"{given} holds no {kind} ({pattern}): give the folder that does{''.join(inside)}")
-        files += found
-    names: dict[str, Path] = {}
-    for path in files:
-        if path.stem in names:
-            raise InputError(
-                f"{names[path.stem]} and {path} have one name, so that one would be written over the other: "
-                "give each its own --out folder"
-            )
-        names[path.stem] = path
-    return files
+def _check_flags(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
+    """Refuse flags that say nothing of these files."""
+    if arguments.photons is not None and not 0 < arguments.photons < float("inf"):
+        raise InputError(f"--photons is {arguments.photons}: give the photons for each detector pixel, such as 4096")
+    if arguments.photons is not None and not images:
+        raise InputError("--photons is for images in HU: leave it out, what was measured has its noise already")
+    if arguments.image_size is not None and images:
+        raise InputError(f"--dataset.image_size is not for images in HU, such as {images[0]}: they keep their size")
 
 
 def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network:
@@ -156,14 +150,15 @@ def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network
     return Network(task, config, digest.hexdigest())
 
 
-def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | None:
+def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: float = N_PHOTONS) -> Job | None:
     """Check all that can be checked before a volume is reconstructed.
 
     Args:
         network: what reconstructs it.
-        path: a fastMRI file, or one of LoDoPaB's observations.
+        path: a fastMRI file, one of LoDoPaB's observations, or a volume in HU (NIfTI, or a folder of DICOM slices).
         out: the folder to write to.
         file_format: a key of SUFFIXES.
+        n_photons: for each detector pixel, of a volume in HU.
 
     Returns:
         The job; None where it is done already.
@@ -172,12 +167,8 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
         InputError: not such a file, an image that the network cannot take, a mask that cannot be made, or a file
             in the place of the result that this job did not write.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    result = out / f"{path.stem}{SUFFIXES[file_format]}"
-    source = f"{network.digest} {path.name} {status.st_size} {status.st_mtime_ns}"
+    result = out / f"{output_name(path)}{SUFFIXES[file_format]}"
+    source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if in_hu(path) else [])])
     made_by = f"recon-predict {hashlib.sha256(source.encode()).hexdigest()[:32]}"
     if result.exists():
         if _made_by(result) == made_by:
@@ -185,10 +176,30 @@ def plan(network: Network, path: Path, out: Path, file_format: str) -> Job | Non
         raise InputError(
             f"{result} is there already and is not what this run makes of {path}: give another --out, or remove it"
         )
+    if network.config.task == "ct" and in_hu(path):
+        return Job(_open_images(network, path, n_photons), result, made_by)
     opened: tuple[ReconstructionDataset, tuple[float, float, float] | None] = (
         _open_sinograms(network, path) if network.config.task == "ct" else _open_kspace(network, path)
     )
     return Job(opened[0], result, made_by, opened[1])
+
+
+def _stamps(path: Path) -> list[str]:
+    """What a changed file, or a changed file in a folder, is noticed by."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return [path.name] * path.is_dir() + [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+
+
+def _open_images(network: Network, path: Path, n_photons: float) -> HUDataset:
+    """The volume as it will be measured."""
+    filters = {key: value for key, value in _dataset_settings(network.config).items() if key != "image_size"}
+    dataset = HUDataset(open_hu(path), network.task.network.total_stride, n_photons=n_photons, **filters)
+    check_image_sizes(dataset, network.task.network)
+    return dataset
 
 
 def _open_sinograms(network: Network, path: Path) -> tuple[LoDoPaBDataset, tuple[float, float, float]]:

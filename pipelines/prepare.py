@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     simulate = commands.add_parser("simulate", help="make fastMRI or LoDoPaB files (raw data and target) from images")
     add = simulate.add_argument
-    add("images", nargs="*", type=Path, help="NIfTI (CT: in HU) or .npy volumes; none: the bundled sample")
+    add("images", nargs="*", type=Path, help="NIfTI or .npy; CT: in HU, NIfTI or folders of DICOM; none: the sample")
     add("--task", choices=TASKS, default="mri", help="(default %(default)s)")
     add("--out", type=Path, required=True, help="root folder; MRI volumes go to <out>/<challenge>_<split>")
     add("--split", choices=SPLITS, default="train", help="(default %(default)s)")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +20,8 @@ from data_prep import (
     ct_splits,
     fbp_images,
     find_ct_volumes,
+    open_hu,
+    read_hu,
     simulate_observation,
     volume_name,
     write_lodopab,
@@ -61,7 +62,7 @@ def cache_ct(arguments: argparse.Namespace) -> None:
 
 
 def simulate_ct(arguments: argparse.Namespace) -> None:
-    """Make LoDoPaB files from NIfTI volumes in HU, or write the bundled sample.
+    """Make LoDoPaB files from volumes in HU (NIfTI, or folders of DICOM slices), or write the bundled sample.
 
     Each volume gets files of its own, of at most 128 slices. As LoDoPaB does, the centre of 362 x 362 pixels is taken
     for 0.26 m x 0.26 m, whatever the pixel size, and rows run from the patient's right to left.
@@ -78,7 +79,7 @@ def simulate_ct(arguments: argparse.Namespace) -> None:
         raise InputError(f"{arguments.out} holds files of the split {arguments.split} already: give another --out")
     number = 0
     for path in arguments.images:
-        hu = _read_hu(path)
+        hu = _centre(path)
         for start in range(0, len(hu), N_SAMPLES):
             _simulate(path, hu[start : start + N_SAMPLES], number, arguments)
             number += 1
@@ -94,17 +95,13 @@ def _simulate(path: Path, hu: np.ndarray, number: int, arguments: argparse.Names
     write_lodopab(arguments.out, arguments.split, number, images, observations, photons)
 
 
-def _read_hu(path: Path) -> np.ndarray:
+def _centre(path: Path) -> np.ndarray:
     """The centre of a volume as (slices, 362, 362): from right to left, from front to back, as LoDoPaB's."""
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))  # towards Right, Anterior, Superior
-        volume = np.asanyarray(image.dataobj)
-    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError, EOFError):
-        raise InputError(f"{path} is not a readable NIfTI volume: give an image file in HU") from None
-    size = (LODOPAB.rows, LODOPAB.columns)
-    if volume.ndim != 3 or volume.shape[0] < size[0] or volume.shape[1] < size[1]:
-        raise InputError(f"{path} has shape {volume.shape}: give axial slices of {size[0]} x {size[1]} pixels or more")
-    return np.ascontiguousarray(center_crop(volume[::-1, ::-1].transpose(2, 0, 1), size))
+    volume, size = open_hu(path), (LODOPAB.rows, LODOPAB.columns)
+    if min(volume.image_size) < LODOPAB.rows:
+        shape = volume.shape
+        raise InputError(f"{path} has shape {shape}: give axial slices of {size[0]} x {size[1]} pixels or more")
+    return np.ascontiguousarray(center_crop(read_hu(volume), size))
 
 
 def _table(*more: str) -> Table:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_prep import Sample, generator, stable_seed
+from data_prep import LoDoPaBDataset, Sample, generator, stable_seed
 from pipelines.qualities import ImageQuality, Row, VolumeQuality, quality_of
 from pipelines.subjects import Passed, Subject, reconstruct
 from pipelines.task import ReconstructionTask, denormalise
@@ -52,7 +52,7 @@ Protocol = Callable[[Subject, Settings], Iterator[Row]]
 
 
 def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Quality of the volume or its images: the baseline (zero-filled, or FBP) and the reconstruction."""
+    """Quality of the volume or its images: the baselines (zero-filled; CT: FBP and TV) and the reconstruction."""
     if not subject.has_target:
         return
     before, after = quality_of(subject), quality_of(subject)
@@ -60,6 +60,12 @@ def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
         before.update(denormalise(sample.image, sample), sample)
         after.update(denormalise(output, sample), sample)
     yield from before.rows(subject.dataset.baseline)
+    if isinstance(subject.dataset, LoDoPaBDataset) and subject.volume is not None:
+        iterative = quality_of(subject)
+        images = subject.dataset.total_variation(subject.volume)
+        for sample, image in zip(subject.samples, images, strict=True):
+            iterative.update(image[None].to(sample.image.device), sample)
+        yield from iterative.rows("tv")
     yield from after.rows("plain")
 
 

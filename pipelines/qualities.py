@@ -15,7 +15,7 @@ from pipelines.subjects import Subject
 from recon.metrics import NMSE, PSNR, SSIM, nmse, psnr, ssim
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 
-BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "cgls": "CGLS"}  # what needs no training, and its name
+BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "tv": "TV"}  # what needs no training, and its name
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from data_prep import CTVolume, LoDoPaBDataset, Volume, center_crop, write_hdf5
-from data_prep.nifti import write_nifti
+from data_prep import CTVolume, FastMRIDataset, HUDataset, HUVolume, Volume, center_crop, write_hdf5
+from data_prep.nifti import write_nifti, write_nifti_like
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.command import Interrupted
 from pipelines.data import ReconstructionDataset
@@ -35,18 +36,24 @@ class Job(NamedTuple):
         dataset: holds this volume alone.
         path: the file to write, *.h5 or *.nii.gz.
         made_by: says from what, by what and how; stands in the file.
-        voxel_size_mm: of (row, column, slice); None where the file does not tell.
+        voxel_size_mm: of (row, column, slice); None where the file does not tell, and for images in HU, whose volume
+            has an affine.
     """
 
-    dataset: ReconstructionDataset
+    dataset: ReconstructionDataset | HUDataset
     path: Path
     made_by: str
     voxel_size_mm: tuple[float, float, float] | None = None
 
     @property
-    def volume(self) -> Volume | CTVolume:
+    def volume(self) -> Volume | CTVolume | HUVolume:
         """What is known of the file."""
         return self.dataset.volumes[0]
+
+    @property
+    def unknown_size(self) -> bool:
+        """Whether the size of a voxel is not known."""
+        return self.voxel_size_mm is None and not isinstance(self.volume, HUVolume)
 
 
 @torch.inference_mode()
@@ -82,7 +89,7 @@ def reconstruct_all(task: ReconstructionTask, jobs: Sequence[Job], batch_size: i
 
 
 def reconstruct(
-    task: ReconstructionTask, dataset: ReconstructionDataset, batch_size: int = 1, bar: tqdm | None = None
+    task: ReconstructionTask, dataset: ReconstructionDataset | HUDataset, batch_size: int = 1, bar: tqdm | None = None
 ) -> tuple[Tensor, Tensor]:
     """Reconstruct the one volume of a data set.
 
@@ -120,7 +127,7 @@ def reconstruct(
         if bar is not None:
             bar.update(len(numbers))
     parts = torch.cat(images), torch.cat(targets)
-    if not isinstance(dataset, LoDoPaBDataset):
+    if isinstance(dataset, FastMRIDataset):
         return parts
     size = dataset.volumes[0].image_size
     images_only, target = (
@@ -136,6 +143,9 @@ def write(job: Job, images: Tensor) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    if isinstance(job.volume, HUVolume):
+        _write_like(job, job.volume, images.numpy())
+        return
     if job.path.suffix == ".h5":
         write_hdf5(job.path, {"reconstruction": images.numpy()}, {"made_by": job.made_by})
         return
@@ -149,6 +159,16 @@ def write(job: Job, images: Tensor) -> None:
     write_nifti(job.path, images.numpy(), job.voxel_size_mm or (1, 1, 1), origin, job.made_by)
 
 
+def _write_like(job: Job, volume: HUVolume, images: np.ndarray) -> None:
+    """Write a volume that came in HU with its own axes and place."""
+    stored = volume.as_stored(images)
+    if job.path.suffix == ".h5":
+        write_hdf5(job.path, {"reconstruction": stored.T}, {"made_by": job.made_by, "affine": volume.affine})
+        return
+    hu = attenuation_to_hu(torch.from_numpy(stored).double() * MU_MAX).float().numpy()
+    write_nifti_like(job.path, hu, volume.affine, volume.header, job.made_by)
+
+
 def _first_not_finite(images: Sequence[Tensor]) -> int:
     return int(torch.cat(list(images)).isfinite().all(-1).all(-1).int().argmin())
 
@@ -160,12 +180,14 @@ def _center(*sizes: int) -> int:
 
 def _row(job: Job, images: Tensor, target: Tensor) -> list[str]:
     quality, mask = ["no target", ""], ""
+    n_slices, rows, columns = images.shape
     if job.volume.has_target:
         per_slice = job.volume.maximum is None  # CT: each image has its own range
         ranges = target.amax((1, 2)) - target.amin((1, 2)) if job.volume.maximum is None else job.volume.maximum
+        if isinstance(ranges, Tensor):
+            images, target, ranges = (part[ranges > 0] for part in (images, target, ranges))  # air alone has no PSNR
         values = (float(metric(images, target, ranges, per_slice=per_slice).mean()) for metric in (psnr, ssim))
         quality = [f"{value:.{digits}f}" for value, digits in zip(values, (2, 4), strict=True)]
-    n_slices, rows, columns = images.shape
     if isinstance(job.volume, Volume):
         mask = "the file's" if job.volume.has_mask else "the run's"
     return [escape(job.volume.name), mask, str(n_slices), f"{rows} x {columns}", *quality, escape(job.path.name)]

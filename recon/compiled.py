@@ -1,13 +1,60 @@
-"""Loops over CPU tensors, compiled by numba on first use."""
+"""Loops over CPU tensors, compiled by numba on first use; each has a plain form in torch, which is its truth.
+
+Without numba, or with ``RECON_KERNELS=0`` in the environment, the plain forms run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
-from numba import njit
+import torch
 
 Loop = Callable[..., None]
+
+_switched_off = threading.local()
+
+
+def compiles() -> bool:
+    """Whether loops are compiled: numba is installed, and nobody switched them off."""
+    return not getattr(_switched_off, "yes", False) and os.environ.get("RECON_KERNELS") != "0" and _has_numba()
+
+
+@contextmanager
+def use_kernels(use: bool) -> Iterator[None]:
+    """Run the compiled loops or the plain forms, in this thread and until the end of the block.
+
+    Args:
+        use: False for the plain forms; True for the loops, where there are any.
+    """
+    before = getattr(_switched_off, "yes", False)
+    _switched_off.yes = not use
+    try:
+        yield
+    finally:
+        _switched_off.yes = before
+
+
+@cache
+def _has_numba() -> bool:
+    """Whether numba can be imported; says once where it cannot."""
+    found = importlib.util.find_spec("numba") is not None
+    if found:
+        try:
+            import numba  # noqa: F401
+        except ImportError:
+            found = False
+    if not found:
+        print("numba cannot be imported: plain torch computes the same, more slowly", file=sys.stderr, flush=True)
+    return found
 
 
 def compiled(arguments: str) -> Callable[[Loop], Loop]:
@@ -21,6 +68,8 @@ def compiled(arguments: str) -> Callable[[Loop], Loop]:
     Args:
         arguments: numba's types of what the loop takes, with ``number`` for either dtype: ``"number[::1], int64"``.
     """
+    from numba import njit
+
     signatures = [f"void({arguments.replace('number', dtype)})" for dtype in ("float32", "float64")]
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
@@ -31,3 +80,31 @@ def compiled(arguments: str) -> Callable[[Loop], Loop]:
             return njit(signatures, **settings)(function)
 
     return compile_
+
+
+def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 2**16) -> None:
+    """Run ``loop(start, stop)`` over 0 to n in as many parts as torch has threads.
+
+    The threads are Python's and stay; a process that forked gets its own.
+
+    Args:
+        loop: releases the GIL.
+        n: how many independent pieces there are.
+        work: numbers to go through in all; few are not worth a second thread.
+        least: numbers for each thread.
+    """
+    n_threads = min(torch.get_num_threads(), n, max(1, work // least))
+    if n_threads < 2:
+        loop(0, n)
+        return
+    bounds: Sequence[int] = [n * part // n_threads for part in range(n_threads + 1)]
+    pool = _pool(os.getpid(), n_threads - 1)
+    others = [pool.submit(loop, start, stop) for start, stop in pairwise(bounds[1:])]
+    loop(bounds[0], bounds[1])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads)

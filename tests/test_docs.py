@@ -10,9 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, exactness, metrics, resnets, tomography, vision
+from benchmarks import evaluation, exactness, loading, metrics, resnets, scale, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
+from tests.data_prep.hu_files import body, series, write_nifti, write_series
+from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,11 +25,23 @@ COMMANDS = {
     "recon-prepare": prepare.main,
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.evaluation": evaluation.main,
+    "python -m benchmarks.loading": loading.main,
     "python -m benchmarks.metrics": metrics.main,
     "python -m benchmarks.resnets": resnets.main,
+    "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
     "python -m benchmarks.vision": vision.main,
 }
+SMALL_CLASSIFIER = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=1",
+    "--trainer.limit_val_batches=1",
+    "--trainer.enable_progress_bar=false",
+    "--evaluation.shifts=1",
+    "--dataset.n_workers=0",
+    "--dataset.batch_size=4",
+    "--threads=1",
+]
 # what makes a documented command small; it stands last, so that it wins
 SMALL = {
     "recon-train": [
@@ -39,12 +53,24 @@ SMALL = {
         "--dataset.n_workers=0",
         "--threads=1",
     ],
+    "fashion_mnist": SMALL_CLASSIFIER,
+    "cifar10": [*SMALL_CLASSIFIER, "--network.architecture=resnet20"],
+    "imagenet": [
+        *SMALL_CLASSIFIER,
+        "--network.architecture=resnet18",
+        "--dataset.resize=40",
+        "--dataset.image_size=[32,32]",
+    ],
     "recon-evaluate": ["--shifts=1"],
     "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
     "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
+    "python -m benchmarks.loading": ["--volumes=1", "--slices=1", "--coils=2", "--repeats=1", "--workers", "0", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
+    "python -m benchmarks.scale": [
+        *("--volumes", "2", "--slices=2", "--sizes", "32", "--widths", "2", "--repeats=1", "--out=scale.png")
+    ],
     "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 
@@ -71,17 +97,32 @@ def ct_run(lodopab, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classified")
+    sets = {"/data/cifar": write_cifar(folder / "cifar", n_train=20, n_test=5)}
+    sets["/data/imagenet"] = write_imagenet(folder / "imagenet", n_classes=2, n_per_class=2)
+    sets["RUN_CLASSIFIER"] = folder / "run"
+    flags = ["--data", str(sets["/data/cifar"]), "--out", str(folder / "run"), *SMALL["cifar10"]]
+    assert train.main(["--task", "cifar10", *flags]) == 0
+    return sets
+
+
 @pytest.mark.parametrize("line", commands())
-def test_command(line, data, lodopab, ct_run, run, here, monkeypatch):
+def test_command(line, data, lodopab, ct_run, run, classified, here, monkeypatch):
     name = next(name for name in COMMANDS if line.startswith(name))
     names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
     names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab, "RUN_CT": ct_run}
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
+    names |= {"chest.nii.gz": write_nifti(here / "chest.nii.gz", body())}
+    names |= {"series": write_series(here / "series", series(body()))}
     names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
+    names |= classified
     tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
     if "--resume" in tokens or "--print_config" in tokens:
         monkeypatch.setitem(SMALL, "recon-train", [])
-    assert COMMANDS[name]([*tokens, *SMALL.get(name, [])]) == 0
+    task = tokens[tokens.index("--task") + 1] if "--task" in tokens else ""
+    assert COMMANDS[name]([*tokens, *SMALL.get(task if name == "recon-train" and task in SMALL else name, [])]) == 0
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -29,6 +29,8 @@ DEFINITIONS = [
     ("tie", "The input equals one of its own shifts, or two phases have the same score: there is no phase to choose. "
      "Ties enter no figure but their count."),
     ("zero-filled, FBP", "The input itself, as an image: the baseline of MRI, of CT."),
+    ("TV", "CT without training: the back-projection with the cosine window, made smooth by total variation "
+     "(scikit-image, Chambolle's iteration) as strongly as the slice's photon noise asks for."),
 ]  # fmt: skip
 
 

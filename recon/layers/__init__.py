@@ -1,5 +1,6 @@
 """Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout."""
 
+from recon.compiled import use_kernels
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.padding import circular_pad, set_padding_mode
 from recon.layers.phases import align, check_sizes, circular_shift, decimate, merge_phases, restore, split_phases
@@ -23,4 +24,5 @@ __all__ = [
     "restore",
     "set_padding_mode",
     "split_phases",
+    "use_kernels",
 ]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recon.compiled import compiles
 from recon.errors import InputError, check_choice
 
 Pads = Sequence[tuple[int, int]]
@@ -30,6 +31,11 @@ def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[Any, Any]]:
         yield (..., *(p for p, _ in combination)), (..., *(q for _, q in combination))
 
 
+def is_cpu_image(x: Tensor) -> bool:
+    """Whether compiled loops are made for such a tensor: ``(batch, channel, rows, columns)`` of floats on a CPU."""
+    return x.dim() == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
+
+
 class _CircularPad(torch.autograd.Function):
     """torch's own circular pad has a backward several times slower; this one adds the borders back."""
 
@@ -37,6 +43,10 @@ class _CircularPad(torch.autograd.Function):
     def forward(ctx, x: Tensor, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
         size = x.shape[-len(pads) :]
         ctx.size, ctx.pads = size, pads
+        if len(pads) == 2 and is_cpu_image(x) and compiles():
+            from recon.layers import _kernels  # here: it loads a compiler
+
+            return _kernels.pad(x, pads)
         out = x.new_empty(*x.shape[: -len(pads)], *(n + a + b for n, (a, b) in zip(size, pads, strict=True)))
         for padded, plain in _regions(size, pads):
             out[padded] = x[plain]
@@ -53,6 +63,10 @@ class _CircularPadBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, grad: Tensor, size: torch.Size, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.pads = pads
+        if len(pads) == 2 and is_cpu_image(grad) and compiles():
+            from recon.layers import _kernels
+
+            return _kernels.unpad(grad, size, pads)
         regions = _regions(size, pads)
         out = grad[next(regions)[0]].clone(memory_format=torch.contiguous_format)
         for padded, plain in regions:

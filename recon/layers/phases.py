@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recon.compiled import compiles
 from recon.errors import InputError
 
 AXES = ("depth", "height", "width")
@@ -93,6 +94,10 @@ class _CircularShift(torch.autograd.Function):
 def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return _roll_by_index(x, shifts)
+    if x.dim() == 4 and x.dtype in (torch.float32, torch.float64) and x.numel() and compiles():
+        from recon.layers import _kernels  # here: it loads a compiler
+
+        return _kernels.shift(x, shifts)
     dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a plain copy
     return torch.stack([sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)])
 

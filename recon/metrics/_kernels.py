@@ -69,36 +69,49 @@ def _differences(preds: np.ndarray, target: np.ndarray, out: np.ndarray) -> None
 
 @compiled("number[:, :, ::1], number[:, :, ::1], float64[:, ::1], float64[::1]")
 def _similarity(preds: np.ndarray, target: np.ndarray, constants: np.ndarray, out: np.ndarray) -> None:
-    """Each value of the map has the additions of the plain form in the same order, and is equal to it in every bit."""
+    """The sums over rows run along: the new row is added, the one that leaves the window subtracted."""
     n_slices, n_rows, n_columns = preds.shape
-    width, n_sums = n_columns - 6, 4 * n_columns - 6
-    maps = np.empty((4, n_columns))  # one row of p, g, p g and p^2 + g^2, and then of their window sums
-    line = maps.reshape(4 * n_columns)  # the same: the sums that cross from one map to the next are never used
-    last = np.zeros(n_sums)  # the last row, summed along the columns
-    pairs = np.zeros((6, n_sums))  # that of rows y and y + 1, in place y % 6
+    width = n_columns - 6
+    maps = np.empty((4, n_columns))  # of a = p + g - 2 o, b = p - g, a^2 and b^2, the sums over seven rows
+    pairs = np.empty((4, n_columns))  # and of columns x and x + 1 of these
+    line, line_pairs = maps.reshape(4 * n_columns), pairs.reshape(4 * n_columns)
+    (a1, b1, aa1, bb1), (a2, b2, aa2, bb2) = maps, pairs
     columns = np.empty(width)
     for s in range(n_slices):
         c1, c2 = constants[s]
-        columns[:], out[s] = 0, 0
+        twice_origin = 2 * np.float64(target[s, 0, 0])
+        maps[:], columns[:], out[s] = 0, 0, 0
         for y in range(n_rows):
-            for x in range(n_columns):
-                p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
-                maps[0, x], maps[1, x], maps[2, x], maps[3, x] = p, g, p * g, p * p + g * g
-            for x in range(n_sums):
-                fours = (line[x] + line[x + 1]) + (line[x + 2] + line[x + 3])
-                row = fours + (line[x + 4] + line[x + 5]) + line[x + 6]
-                pairs[(y + 5) % 6, x] = last[x] + row
-                last[x] = row
+            if y < 7:
+                for x in range(n_columns):
+                    p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
+                    a, b = p + g - twice_origin, p - g
+                    a1[x] += a
+                    b1[x] += b
+                    aa1[x] += a * a
+                    bb1[x] += b * b
+            else:
+                for x in range(n_columns):
+                    p, g = np.float64(preds[s, y, x]), np.float64(target[s, y, x])
+                    a, b = p + g - twice_origin, p - g
+                    p, g = np.float64(preds[s, y - 7, x]), np.float64(target[s, y - 7, x])
+                    old_a, old_b = p + g - twice_origin, p - g
+                    a1[x] += a - old_a
+                    b1[x] += b - old_b
+                    aa1[x] += a * a - old_a * old_a
+                    bb1[x] += b * b - old_b * old_b
             if y < 6:
                 continue
-            for x in range(n_sums):
-                fours = pairs[y % 6, x] + pairs[(y + 2) % 6, x]
-                line[x] = fours + pairs[(y + 4) % 6, x] + last[x]
+            for x in range(4 * n_columns - 1):
+                line_pairs[x] = line[x] + line[x + 1]  # those that cross from one map to the next are never used
             for x in range(width):
-                sum_p, sum_g = maps[0, x], maps[1, x]
-                products, squares = 2 * sum_p * sum_g, sum_p * sum_p + sum_g * sum_g
-                covariance = 98 * maps[2, x] - products
-                variances = 49 * maps[3, x] - squares
-                columns[x] += (products + c1) * (covariance + c2) / ((squares + c1) * (variances + c2))
+                sum_a = (a2[x] + a2[x + 2]) + (a2[x + 4] + a1[x + 6])
+                sum_b = (b2[x] + b2[x + 2]) + (b2[x + 4] + b1[x + 6])
+                sum_aa = (aa2[x] + aa2[x + 2]) + (aa2[x + 4] + aa1[x + 6])
+                sum_bb = (bb2[x] + bb2[x + 2]) + (bb2[x + 4] + bb1[x + 6])
+                spread_a, spread_b = 49 * sum_aa - sum_a * sum_a, 49 * sum_bb - sum_b * sum_b
+                square_a, square_b = (sum_a + 49 * twice_origin) ** 2, sum_b * sum_b
+                upper = (square_a - square_b + c1) * (spread_a - spread_b + c2)
+                columns[x] += upper / ((square_a + square_b + c1) * (spread_a + spread_b + c2))
         for x in range(width):
             out[s] += columns[x] / ((n_rows - 6) * width)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import pad
 
+from recon.compiled import compiles
 from recon.errors import InputError
 
 Terms = tuple[Tensor, Tensor]
@@ -184,7 +185,7 @@ def _has_kernel(*tensors: Tensor) -> bool:
     """Whether the compiled loops can do it: on the CPU, with neither a gradient nor a tangent to pass on."""
     backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     forward = any(unpack_dual(tensor).tangent is not None for tensor in tensors)
-    return not backward and not forward and all(tensor.is_cpu for tensor in tensors)
+    return not backward and not forward and all(tensor.is_cpu for tensor in tensors) and compiles()
 
 
 def _sum(images: Tensor) -> Tensor:
@@ -198,24 +199,27 @@ def _sum(images: Tensor) -> Tensor:
 
 
 def _ssim_constants(data_range: Tensor) -> Tensor:
-    """C1 and C2 of each slice, ``(slices, 2)``, as :func:`_ssim_map` needs them: times n^2 and n (n - 1)."""
+    """C1 and C2 of each slice, ``(slices, 2)``, as :func:`_ssim_map` needs them: times 2 n^2 and 2 n (n - 1)."""
     n = WINDOW**2
-    return torch.stack([(K1 * data_range * n) ** 2, (K2 * data_range) ** 2 * n * (n - 1)], dim=1)
+    return 2 * torch.stack([(K1 * data_range * n) ** 2, (K2 * data_range) ** 2 * n * (n - 1)], dim=1)
 
 
 def _ssim_map(preds: Tensor, target: Tensor, constants: Tensor) -> Tensor:
     """SSIM at each window position, ``(slices, rows - 6, columns - 6)``.
 
-    In window sums instead of means: both fractions are multiplied by n^2 and n (n - 1). The two variances are only
-    ever needed together.
+    In the window sums A, B of a = p + g - 2 o and b = p - g, and those of their squares: with n^2 u v = (S^2 - B^2) / 4
+    and n^2 (u^2 + v^2) = (S^2 + B^2) / 2 for S = A + 2 n o, and likewise for the covariance and the two variances, in
+    which the origin o cancels. It is the slice's first pixel, so that nothing is lost where images have an offset.
     """
     p, g, n = preds.double(), target.double(), WINDOW**2
     c1, c2 = constants[:, :, None, None].unbind(1)
-    sum_p, sum_g = _window_sum(p), _window_sum(g)
-    products, squares = 2 * sum_p * sum_g, sum_p.square() + sum_g.square()
-    covariance = 2 * n * _window_sum(p * g) - products
-    variances = n * _window_sum(p.square() + g.square()) - squares
-    return (products + c1) * (covariance + c2) / ((squares + c1) * (variances + c2))
+    twice_origin = 2 * g[:, :1, :1].detach()
+    a, b = p + g - twice_origin, p - g
+    sum_a, sum_b = _window_sum(a), _window_sum(b)
+    spread_a, spread_b = (n * _window_sum(x.square()) - y.square() for x, y in ((a, sum_a), (b, sum_b)))
+    square_a, square_b = (sum_a + n * twice_origin).square(), sum_b.square()
+    upper = (square_a - square_b + c1) * (spread_a - spread_b + c2)
+    return upper / ((square_a + square_b + c1) * (spread_a + spread_b + c2))
 
 
 def _window_sum(x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.compiled import compiles
 from recon.errors import InputError, check_choice
 from recon.physics import _ct_footprint
 from recon.physics._ct_footprint import Footprint
@@ -299,7 +300,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
         ctx.name, ctx.transposed, ctx.table = name, transposed, table
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or not compiles():
             return getattr(_ct_footprint, name)(x, table)
         from recon.physics import _ct_cpu  # here, so that importing recon does not wait for numba
 

@@ -8,11 +8,14 @@ centre of an image and of its k-space.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from recon.errors import InputError
 
@@ -91,19 +94,75 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
     return torch.linalg.vector_norm(images, dim=coil_dim)
 
 
-def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None) -> Tensor:
+def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
     """The baseline reconstruction: inverse transform of the measured k-space with zeros for the rest.
+
+    |crop(F^-1 M k)|. A mask of bool ``(columns,)`` is fast: the transform along the rows takes the measured columns
+    only, and the transform along the columns only the rows that the crop keeps.
 
     Args:
         kspace: complex ``(..., rows, columns)``, with a dimension for the coils or without.
         mask: as in :func:`apply_mask`.
         coil_dim: the dimension of the coils, combined by :func:`rss`; None for a single coil.
+        size: (rows, columns) of the centre to keep, of which the first pixel is (n - size) // 2; None for all.
 
     Returns:
-        The magnitude image, real: the shape of ``kspace`` less ``coil_dim``.
+        The magnitude image, real: the shape of ``kspace`` less ``coil_dim``, its last two sides those of ``size``.
+
+    Raises:
+        InputError: k-space is real, the mask does not fit it, or the size is larger than it.
     """
-    images = ifft2c(apply_mask(kspace, mask))
+    sides = tuple(kspace.shape[-2:] if size is None else size)
+    if len(sides) != 2 or not all(0 < side <= n for side, n in zip(sides, kspace.shape[-2:], strict=True)):
+        raise InputError(f"size {sides} does not fit into k-space {tuple(kspace.shape)}: give (rows, columns)")
+    if _is_fast(kspace, mask) and mask.any():
+        columns = mask.nonzero()[:, 0].to(kspace.device)
+        if coil_dim is None:
+            return _measured_magnitude(kspace, columns, sides)
+        coils = kspace.unbind(coil_dim)  # one after the other: all at once would not fit into a CPU's cache
+        squares = (_measured_magnitude(coil, columns, sides).square_() for coil in coils)
+        return functools.reduce(Tensor.add_, squares).sqrt_()
+    top, left = ((n - side) // 2 for side, n in zip(sides, kspace.shape[-2:], strict=True))
+    images = ifft2c(apply_mask(kspace, mask))[..., top : top + sides[0], left : left + sides[1]]
     return images.abs() if coil_dim is None else rss(images, coil_dim)
+
+
+def _is_fast(kspace: Tensor, mask: Tensor) -> bool:
+    """Whether only some columns are measured, and no derivative is wanted."""
+    derivative = (torch.is_grad_enabled() and kspace.requires_grad) or unpack_dual(kspace).tangent is not None
+    return kspace.is_complex() and mask.dtype == torch.bool and mask.shape == kspace.shape[-1:] and not derivative
+
+
+def _measured_magnitude(kspace: Tensor, columns: Tensor, size: Sequence[int]) -> Tensor:
+    """|crop(F^-1 M k)| with M k = k in ``columns`` and 0 elsewhere.
+
+    Neither fftshift nor crop move anything of their own. Where the centre of k-space lies turns each pixel's phase
+    only, which is lost; and the centre of the image is what lies around index 0 before the shift.
+    """
+    measured = torch.fft.ifft(kspace.gather(-1, columns.expand(*kspace.shape[:-1], -1)), dim=-2, norm="ortho")
+    filled = kspace.new_zeros(*kspace.shape[:-2], size[0], kspace.shape[-1])
+    for to, part in _halves(filled, measured, size[0], -2):
+        to.scatter_(-1, columns.expand(part.shape), part)
+    images = torch.fft.ifft(filled, dim=-1, norm="ortho")
+    magnitude = torch.empty(*kspace.shape[:-2], *size, dtype=images.real.dtype, device=images.device)
+    for to, part in _halves(magnitude, images, size[1], -1):
+        _write_magnitude(part, to)
+    return magnitude
+
+
+def _halves(to: Tensor, x: Tensor, n: int, dim: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The n entries that a crop of the fftshifted x keeps, in two parts, each with its place in ``to``."""
+    before = x.shape[dim] // 2 - (x.shape[dim] - n) // 2
+    yield to.narrow(dim, 0, before), x.narrow(dim, x.shape[dim] - before, before)
+    yield to.narrow(dim, before, n - before), x.narrow(dim, 0, n - before)
+
+
+def _write_magnitude(images: Tensor, to: Tensor) -> None:
+    """The absolute value; on a CPU NumPy's, which takes a fifth of torch's time."""
+    if images.is_cpu:
+        np.abs(images.numpy(), out=to.numpy())
+    else:
+        torch.abs(images, out=to)
 
 
 def move_object(kspace: Tensor, shift: Sequence[float], maps: Tensor | None = None) -> Tensor:

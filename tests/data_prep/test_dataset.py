@@ -61,7 +61,9 @@ def test_equal_to_fastmris_transform(tmp_path, n_coils, size, mask_type):
             attrs = {"max": file.attrs["max"], "recon_size": (32, 32, 1)}
         theirs = transform(kspace, None, target, attrs, volume.path.name, s)
         assert data.shapes[index] == (*theirs.image.shape, True)
-        torch.testing.assert_close(sample.image.clamp(-6, 6)[0], theirs.image, rtol=0, atol=1e-6)
+        # each is up to 1.5e-6 from float64's: the transforms are two
+        torch.testing.assert_close(sample.image.clamp(-6, 6)[0], theirs.image, rtol=0, atol=2e-6)
+        assert (sample.image.clamp(-6, 6)[0] - theirs.image).norm() < 5e-7 * theirs.image.norm()
         torch.testing.assert_close(sample.mean, theirs.mean, rtol=1e-6, atol=0)
         torch.testing.assert_close(sample.std, theirs.std + 1e-11, rtol=1e-6, atol=0)
         normalised = ((sample.target - sample.mean) / sample.std).clamp(-6, 6)[0]
@@ -367,10 +369,64 @@ def test_few_files_stay_open(tmp_path):
     handles = Handles(limit=2)
     for path in [*paths, paths[3]]:
         with h5py.File(path) as file:
-            np.testing.assert_array_equal(handles.read(path, "kspace", 0), file["kspace"][0])
+            np.testing.assert_array_equal(handles.read(path, "kspace", slice(0, 1)), file["kspace"][:1])
     assert list(handles._files) == [paths[4], paths[3]]
     handles.close()
     assert not handles._files
+
+
+LAYOUTS = {
+    "contiguous": {},
+    "chunks": {"chunks": (2, 3, 4)},
+    "compressed": {"chunks": (1, 6, 5), "compression": "gzip"},
+    "large chunks": {"chunks": (4, 6, 5), "shuffle": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["complex64", ">c8", "float32", ">f4", "float64", "float16", "int16", "bool"])
+def test_every_layout_and_type_is_read_as_h5py_reads_it(tmp_path, layout, dtype):
+    path, values = tmp_path / "a.h5", np.random.default_rng(0).integers(0, 2, (4, 6, 5)).astype(dtype)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("data", data=values, **LAYOUTS[layout])
+    handles = Handles()
+    for part in (3, 0, 2, 0, -1, slice(1, 3), slice(None)):
+        found = handles.read(path, "data", part)
+        np.testing.assert_array_equal(found, values[part])
+        assert found.dtype == values.dtype
+    for part in (4, -5):
+        with pytest.raises(InputError, match=r"a\.h5 changed while it was in use"):
+            handles.read(path, "data", part)
+    in_one_piece = layout == "contiguous" and np.dtype(dtype).isnative and np.dtype(dtype).kind in "fc"
+    assert bool(handles._places) == in_one_piece
+
+
+def test_slices_that_were_never_written_are_zero(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("part", (3, 2, 2), np.float32)[0] = 1
+        file.create_dataset("none", (3, 2, 2), np.float32)
+    handles = Handles()
+    for key, index in itertools.product(("part", "none"), (1, 2, 1)):
+        assert not handles.read(tmp_path / "a.h5", key, index).any()
+
+
+def test_a_file_that_changes_is_read_anew_or_refused(tmp_path):
+    path, handles = tmp_path / "a.h5", Handles()
+
+    def write(n_slices, value):
+        with h5py.File(tmp_path / "new.h5", "w") as file:
+            file["data"] = np.full((n_slices, 300, 300), value, np.float32)
+        (tmp_path / "new.h5").replace(path)
+
+    write(5, 1)
+    for value, n_slices in ((2, 4), (3, 6)):
+        assert (handles.read(path, "data", 3) == value - 1).all()
+        write(n_slices, value)
+        assert (handles.read(path, "data", 3) == value).all()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"a\.h5 is truncated or not a readable HDF5 file"):
+        handles.read(path, "data", 5)
 
 
 def test_a_file_that_breaks_in_use_is_named(root):

@@ -54,7 +54,7 @@ def test_a_run_leaves_what_a_run_leaves(runs):
     names = {path.name for path in runs[0].iterdir()}
     assert {"config.yaml", "metrics.csv", "summary.json", "summary.png", "checkpoints"} <= names
     summary = json.loads((runs[0] / "summary.json").read_text())
-    assert summary["fbp"]["psnr"]["n"] == summary["plain"]["psnr"]["n"] == 3
+    assert summary["fbp"]["psnr"]["n"] == summary["tv"]["psnr"]["n"] == summary["plain"]["psnr"]["n"] == 3
     assert summary["equivariance"]["nmse_eq_max"] < 1e-10
 
 
@@ -69,10 +69,12 @@ def test_every_protocol_tells_the_variants_apart(runs, evaluation):
             assert aps[protocol]["nmse_eq_max"] < 1e-10, protocol
             assert stride[protocol]["nmse_eq_max"] > 1e-9, protocol
     for metric in ("psnr_fr", "ssim_fr", "hu_lung"):  # the phantoms have hardly any soft tissue
-        assert aps["plain"][metric]["n"] == aps["fbp"][metric]["n"] == 3
+        assert aps["plain"][metric]["n"] == aps["fbp"][metric]["n"] == aps["tv"][metric]["n"] == 3
+    assert aps["tv"] == stride["tv"]
     assert set(aps["physical-shift"]) == {"whole", "fractional", "note"}
     page = (evaluation / "report.html").read_text()
-    assert "FBP" in page
+    for part in ("FBP", "TV", "HU"):
+        assert f">{part}<" in page or part == "HU", part
     assert "HU" in page
 
 

@@ -6,6 +6,7 @@ import fastmri
 import pytest
 import torch
 from fastmri.data import transforms
+from torch.autograd import forward_ad
 
 from recon.errors import InputError
 from recon.physics import mri
@@ -109,6 +110,67 @@ def test_zero_filled():
     mask = torch.arange(12) % 3 == 0
     expected = fastmri.complex_abs(fastmri.ifft2c(torch.view_as_real(kspace * mask)))
     torch.testing.assert_close(mri.zero_filled(kspace, mask), expected)
+
+
+CROPS = [(16, 12, 8, 6), (16, 12, 16, 12), (15, 12, 8, 5), (16, 11, 7, 7), (7, 9, 6, 8), (1, 5, 1, 1), (9, 14, 1, 2)]
+
+
+def cropped(image, size):
+    top, left = ((n - side) // 2 for n, side in zip(image.shape[-2:], size, strict=True))
+    return image[..., top : top + size[0], left : left + size[1]]
+
+
+def plainly_zero_filled(kspace, mask, coil_dim, size):
+    image = cropped(mri.ifft2c(mri.apply_mask(kspace, mask)), size)
+    return image.abs() if coil_dim is None else mri.rss(image, coil_dim)
+
+
+@pytest.mark.parametrize("sides", CROPS)
+@pytest.mark.parametrize("coil_dim", [None, 0, 1, -3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.complex64, 5e-7), (torch.complex128, 1e-14)])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_zero_filling_the_centre_equals_the_plain_composition(sides, coil_dim, dtype, tolerance, with_gradient):
+    kspace, size = random_complex(2, 4, *sides[:2], dtype=dtype).requires_grad_(with_gradient), sides[2:]
+    for mask in (torch.arange(sides[1]) == sides[1] // 2, torch.arange(sides[1]) % 3 != 1, torch.rand(sides[1]) < 2):
+        expected = plainly_zero_filled(kspace, mask, coil_dim, size).detach()
+        found = mri.zero_filled(kspace, mask, coil_dim, size)
+        assert found.requires_grad == with_gradient
+        assert relative(found.detach(), expected) < tolerance
+        assert relative(mri.zero_filled(kspace, mask.float(), coil_dim, size).detach(), expected) < tolerance
+    if sides[:2] == (16, 12) and size[0] < 16:
+        other = cropped(plainly_zero_filled(kspace, mask, coil_dim, sides[:2]).detach(), size).roll(1, -1)
+        assert relative(found.detach(), other) > 0.1, "control: a centre that is one pixel off"
+
+
+def test_zero_filling_without_a_measured_column():
+    kspace, nothing = random_complex(2, 6, 8), torch.zeros(8, dtype=torch.bool)
+    assert torch.equal(mri.zero_filled(kspace, nothing, size=(4, 4)), torch.zeros(2, 4, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n_coils", [1, 3])
+def test_zero_filling_depends_neither_on_threads_nor_on_the_batch(n_coils):
+    kspace, mask = random_complex(3, n_coils, 640, 368, dtype=torch.complex64), torch.arange(368) % 4 == 0
+    alone = torch.stack([mri.zero_filled(one, mask, 0, (320, 320)) for one in kspace])
+    torch.set_num_threads(2)
+    try:
+        assert mri.zero_filled(kspace, mask, 1, (320, 320)).equal(alone)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("size", [(10, 13), (0, 5), (5,), (5, 5, 5)])
+def test_a_size_that_does_not_fit_is_refused(size):
+    with pytest.raises(InputError, match="does not fit into k-space"):
+        mri.zero_filled(random_complex(10, 12), torch.ones(12, dtype=torch.bool), size=size)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")  # torch's own, at its first tangent
+def test_zero_filling_passes_tangents_on():
+    kspace, mask = random_complex(6, 8), torch.arange(8) % 2 == 0
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(kspace, kspace)
+        value, tangent = forward_ad.unpack_dual(mri.zero_filled(dual, mask, None, (4, 4)))
+    torch.testing.assert_close(tangent, value)
 
 
 def test_gradients():

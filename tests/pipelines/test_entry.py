@@ -1,0 +1,38 @@
+"""The commands' help: at once, and what the parsers themselves print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import entry
+from pipelines.command import DONE
+
+LISTS_MODULES = "import sys; from pipelines import entry; sys.argv = ['recon-train', '--help']; code = entry.train(); "
+
+
+@pytest.mark.parametrize("name", entry.names())
+def test_the_texts_are_what_the_parsers_print(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", entry.WIDTH)
+    command, _, task = name.partition("-")
+    text = entry.help_text(command, [*(["--task", task] if task else []), "--help"])
+    assert text is not None, "the texts are of other library versions: python -m pipelines.entry writes them anew"
+    assert f"{entry._versions()}\n{text}" == entry.ask_parser(name)
+
+
+def test_help_imports_nothing_that_takes_seconds():
+    says = f"{LISTS_MODULES} print(code, sorted({{'torch', 'monai', 'ray', 'numpy'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{DONE} []"
+    assert "usage: recon-train" in done.stdout
+
+
+def test_other_arguments_and_other_versions_go_to_the_parser(monkeypatch):
+    assert entry.help_text("train", ["--task=ct", "-h"])
+    assert entry.help_text("train", ["--task", "ct"]) is None
+    assert entry.help_text("train", ["--data", "somewhere", "--help"]) is None
+    assert entry.help_text("prepare", ["cache", "--help"]) is None
+    monkeypatch.setattr(entry.metadata, "version", lambda name: "0.0")
+    assert entry.help_text("train", ["--help"]) is None
