@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,17 @@ def trainings(mark: str, parent: int | None = None) -> list[int]:
     """The processes that train, all or those that one node started."""
     found = [pid for pid, line in marked(mark).items() if line.startswith("ray::") and "Func" in line]
     return [pid for pid in found if parent in (None, parent_of(pid))]
+
+
+def halt_in_mid_trial(mark: str, sweep: Path, parent: int | None = None) -> list[int]:
+    """A process that has done its trial's first epoch and not its last, stopped there; or none."""
+    for pid in trainings(mark, parent):
+        os.kill(pid, signal.SIGSTOP)
+        number = re.match(r"(\d+)-", Path(f"/proc/{pid}/cwd").resolve().name)
+        if number is not None and len(Ledger(sweep).rows(int(number[1]))) in (1, 2):
+            return [pid]
+        os.kill(pid, signal.SIGCONT)
+    return []
 
 
 def parent_of(pid: int) -> int | None:
@@ -158,9 +170,10 @@ def test_the_best_is_repeated_by_its_configuration(sweep, tmp_path):
     )
     assert train.main(["--config", str(sweep / "best.yaml"), "--out", str(tmp_path / "again")]) == 0
     assert_same_run(sweep / "trials" / f"{best:03d}", tmp_path / "again")
-    evaluated = json.loads((sweep / "evaluation" / "summary.json").read_text())["runs"]
-    again = json.loads((tmp_path / "again" / "summary.json").read_text())
-    assert evaluated[f"{best:03d}"]["plain"]["psnr"] == again["plain"]["psnr"]
+    trial = json.loads((sweep / "trials" / f"{best:03d}" / "summary.json").read_text())
+    assert json.loads((tmp_path / "again" / "summary.json").read_text()) == trial
+    evaluated = json.loads((sweep / "evaluation" / "summary.json").read_text())["runs"]  # with other threads
+    assert evaluated[f"{best:03d}"]["plain"]["psnr"] == pytest.approx(trial["plain"]["psnr"], rel=1e-6)
 
 
 def test_a_complete_sweep_is_not_run_again(sweep, capsys):
@@ -246,11 +259,13 @@ def test_a_lost_node_and_a_killed_trial(data, space, tmp_path, two_nodes):
     more = ["--samples=8", f"--address={two_nodes.address}", "--scheduler=none", "--searcher=optuna"]
     started = Started(*flags(data, space, out, *more))
     raylet = two_nodes.second.all_processes["raylet"][0].process.pid
-    started.until(lambda: trainings(mark, raylet) != [] and any(Ledger(out).rows(number) for number in statuses(out)))
+    victims: list[int] = []
+    started.until(lambda: victims.extend(halt_in_mid_trial(mark, out, raylet)) or victims != [])
     two_nodes.cluster.remove_node(two_nodes.second, allow_graceful=False)
+    os.kill(victims[0], signal.SIGCONT)  # it shall see for itself that its node is gone
     started.until(lambda: any("node was lost" in trial.reason for trial in Ledger(out)))
-    started.until(lambda: trainings(mark) != [])
-    os.kill(trainings(mark)[0], signal.SIGKILL)
+    started.until(lambda: victims.extend(halt_in_mid_trial(mark, out)) or len(victims) == 2)
+    os.kill(victims[1], signal.SIGKILL)
     code, _, errors = started.ends()
     assert code == 0, errors
     rows = read_table(out / "results.csv")
