@@ -6,10 +6,12 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +47,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         address: None, "auto" or "host:port" of a running cluster, see :func:`check_address`.
     """
     os.environ.update(_QUIET)
-    temporary = None
+    temporary, on_terminate = None, signal.getsignal(signal.SIGTERM)
     if address is None:
         os.environ.update({**_LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
         temporary = tempfile.mkdtemp(prefix="recon-ray-")
@@ -64,6 +66,8 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one in its place that aborts the process
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         yield ray
