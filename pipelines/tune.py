@@ -25,7 +25,7 @@ from pipelines.data import describe_data
 from pipelines.reports import write_report
 from pipelines.reports.sweep import sweep_report
 from pipelines.run_folder import environment, make_folder, write_json
-from pipelines.tuning.ledger import ENDED, FAILED, Ledger
+from pipelines.tuning.ledger import ENDED, Ledger
 from pipelines.tuning.request import DEFAULTS, SCHEDULERS, SEARCHERS, Request, Settings, flat, make_request
 from pipelines.tuning.results import Findings, find, write_best, write_summary, write_table
 from pipelines.tuning.space import parse_space
@@ -196,8 +196,9 @@ def _report(ledger: Ledger, request: Request) -> None:
     about = {key: request.config[key] for key in ("task", "data", "seed")} | {"environment": stored["environment"]}
     write_summary(folder / "summary.json", findings, about)
     if findings.best is None:
-        reasons = [trial.reason for trial in ledger if trial.status == FAILED]
-        raise InputError(f"no trial came to the end of an epoch, see {folder / 'results.csv'}; the first: {reasons[0]}")
+        first = next(iter(ledger))
+        why = first.reason or first.status
+        raise InputError(f"no trial came to the end of an epoch, see {folder / 'results.csv'}; the first: {why}")
     write_best(folder / "best.yaml", ledger, findings.best)
     shutil.rmtree(folder / "ray", ignore_errors=True)  # the run folders have it all
     best = ledger.run_folder(findings.best.trial.number)

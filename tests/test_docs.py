@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -18,11 +20,19 @@ from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def sweep(argv: list[str]) -> int:
+    """Run recon-tune in a process of its own: Ray reads its settings only once in each."""
+    return subprocess.run([sys.executable, "-m", "pipelines.tune", *argv], timeout=300).returncode
+
+
 COMMANDS = {
     "recon-train": train.main,
     "recon-evaluate": evaluate.main,
     "recon-predict": predict.main,
     "recon-prepare": prepare.main,
+    "recon-tune": sweep,
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.evaluation": evaluation.main,
     "python -m benchmarks.loading": loading.main,
@@ -62,6 +72,9 @@ SMALL = {
         "--dataset.image_size=[32,32]",
     ],
     "recon-evaluate": ["--shifts=1"],
+    "recon-tune": [
+        *("--samples=1", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"),
+    ],
     "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],

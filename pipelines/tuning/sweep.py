@@ -36,7 +36,7 @@ KEPT_STATES = 4  # of each member of a population, so that none is gone when ano
 def trial_settings(folder: Path, config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """What every trial is told: where, from what configuration, and how it reports."""
     return {
-        "folder": str(folder),
+        "folder": str(folder.resolve()),  # a trial works in another directory
         "config": dict(config),
         "gpus": settings.gpus,
         "shared": settings.storage is None,

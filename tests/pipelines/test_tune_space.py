@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import optuna
 import pytest
+import ray
 import torch
 import yaml
 
@@ -234,3 +237,13 @@ def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
         started.append(subprocess.Popen([*command, *flags], cwd=tmp_path, env=os.environ | launch))
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     assert len(list((tmp_path / "runs" / "mri").iterdir())) == 1
+
+
+def test_the_cluster_files_are_well_formed():
+    folder = Path(__file__).parents[2] / "configs" / "cluster"
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    content = yaml.safe_load((folder / "ray.yaml").read_text())
+    jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, "max_worker": 2}, schema)
+    assert subprocess.run(["bash", "-n", folder / "slurm.sh"], check=False).returncode == 0
