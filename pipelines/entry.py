@@ -93,7 +93,7 @@ def ask_parser(name: str) -> str:
     main = importlib.import_module(f"pipelines.{command}").main
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main([*(["--task", task] if task else []), HELP[0]]) == 0
-    return f"{_versions()}\n{out.getvalue()}"
+    return f"{_versions()}\n{out.getvalue().replace(str(Path(__file__).parents[1]) + os.sep, '')}"
 
 
 def names() -> list[str]:
