@@ -115,13 +115,6 @@ def read_slice(path: Path) -> np.ndarray:
     return pixels
 
 
-def _says_so(path: Path) -> bool:
-    try:
-        return is_dicom(path)
-    except OSError:
-        return False
-
-
 def _read(path: Path, whole: bool = True) -> pydicom.Dataset:
     try:
         with warnings.catch_warnings():

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata, resources
@@ -93,7 +94,17 @@ def ask_parser(name: str) -> str:
     main = importlib.import_module(f"pipelines.{command}").main
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main([*(["--task", task] if task else []), HELP[0]]) == 0
-    return f"{_versions()}\n{out.getvalue()}"
+    return f"{_versions()}\n{_PRESET.sub(_without_folder, out.getvalue())}"
+
+
+_PRESET = re.compile(r"default config file locations:\n(.*?)\n\n", re.DOTALL)
+
+
+def _without_folder(match: re.Match[str]) -> str:
+    """The defaults' file by its name: the folder is this machine's, and decides how lines are broken."""
+    file = re.search(r"(\w+\.yaml)'\]", "".join(match[1].split()))
+    assert file is not None
+    return f"The defaults are those of configs/{file[1]}.\n\n"
 
 
 def names() -> list[str]:

@@ -12,7 +12,7 @@ from pipelines.classification.found import CollectedAnswers
 from pipelines.reports import figures
 from pipelines.reports.background import differences, title, training, what_was_run
 from pipelines.reports.facts import Findings, RunFacts
-from pipelines.reports.page import Block, Cell, Facts, Figure, Image, Panel, Report, Section, Table
+from pipelines.reports.page import Block, Cell, Facts, Figure, Image, Panel, Report, Section, Series, Table
 from pipelines.reports.sections import phase_margins
 from pipelines.reports.tables import Column, by_run, cells, error
 
@@ -189,7 +189,12 @@ def _classes(findings: Findings) -> Section:
     if 0 < len(names) <= MOST_CLASSES:
         panels = [
             Panel(
-                [Image(figures.confusion(f"confusion-{s.number}", np.array(counts), names), f"Confusion of {s.name}")],
+                [
+                    Image(
+                        figures.confusion(f"confusion-{s.number}", np.array(counts), _all_classes(findings, s)),
+                        f"Confusion of {s.name}",
+                    )
+                ],
                 series=s,
             )
             for s in findings.series
@@ -197,6 +202,11 @@ def _classes(findings: Findings) -> Section:
         ]
         blocks.append(Figure(panels, "Confusion: images of each class (row) and the answers they were given (column)."))
     return Section("Classes", "", blocks)
+
+
+def _all_classes(findings: Findings, series: Series) -> list[str]:
+    """Also those without an image."""
+    return list(findings.get(series.name, "plain", "classes"))
 
 
 def _hardest(findings: Findings, names: Sequence[str], protocol: str, key: str) -> list[str]:

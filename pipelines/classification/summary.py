@@ -49,8 +49,8 @@ def summarise(rows: Sequence[Row], class_names: Sequence[str]) -> dict[str, Any]
       and under every drawn one;
     - ``consistency``: the share of pairs of shifts with the same answer, and ``logit_change_mean`` and ``_max``; over
       images that are no ties (``n_ties`` counts these);
-    - ``by_class``: the same for each class; ``confusion`` of the plain protocol: a row for each true class, how many
-      of its images were given each answer.
+    - ``by_class``: the same for each class; ``confusion`` of the plain protocol: a row for each of ``classes``, how
+      many of its images were given each answer.
 
     Args:
         rows: of one run.
@@ -78,6 +78,7 @@ def _answers(protocol: str, rows: Sequence[Row], class_names: Sequence[str]) -> 
     part["by_class"] = {name: _figures(found) for name, found in by_class.items() if found}
     if protocol == "plain":
         n = len(class_names)
+        part["classes"] = list(class_names)
         part["confusion"] = [
             np.bincount([image.predicted for image in found], minlength=n).tolist() for found in by_class.values()
         ]
