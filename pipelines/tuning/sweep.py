@@ -216,6 +216,7 @@ def _scheduler(settings: Settings, space: Space, ledger: Ledger) -> TrialSchedul
             custom_explore_fn=partial(_within, {p.key: p for p in varied}),
             require_attrs=False,
             log_config=False,
+            synch=True,  # who is best does not depend on who is fastest
         )
     last = settings.max_epochs - 1  # no decision after the last epoch: such a trial is complete
     if settings.scheduler == "none" or last < settings.grace:
