@@ -5,11 +5,12 @@ Without numba, or with ``RECON_KERNELS=0`` in the environment, the plain forms r
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -85,7 +86,8 @@ def compiled(arguments: str) -> Callable[[Loop], Loop]:
 def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 2**16) -> None:
     """Run ``loop(start, stop)`` over 0 to n in as many parts as torch has threads.
 
-    The threads are Python's and stay; a process that forked gets its own.
+    Where torch runs on GNU's OpenMP the threads are its own: others would fight with them for the cores, since they
+    spin for a while after each operator. Elsewhere they are Python's.
 
     Args:
         loop: releases the GIL.
@@ -97,14 +99,39 @@ def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 
     if n_threads < 2:
         loop(0, n)
         return
-    bounds: Sequence[int] = [n * part // n_threads for part in range(n_threads + 1)]
-    pool = _pool(os.getpid(), n_threads - 1)
-    others = [pool.submit(loop, start, stop) for start, stop in pairwise(bounds[1:])]
-    loop(bounds[0], bounds[1])
-    for other in others:
-        other.result()
+    bounds = list(pairwise([n * part // n_threads for part in range(n_threads + 1)]))
+    openmp = _openmp()
+    if openmp is None:
+        for done in [_pool(os.getpid(), n_threads).submit(loop, *part) for part in bounds]:
+            done.result()
+        return
+    failed: list[BaseException] = []
+
+    def run_part(_: object) -> None:
+        try:
+            for part in bounds[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]:
+                loop(*part)
+        except BaseException as error:  # it must not leave through C
+            failed.append(error)
+
+    openmp.GOMP_parallel(_CALLBACK(run_part), None, n_threads, 0)
+    if failed:
+        raise failed[0]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def _openmp() -> ctypes.CDLL | None:
+    """GNU's OpenMP if torch has loaded it into this process, else None."""
+    try:
+        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD) if hasattr(os, "RTLD_NOLOAD") else None
+    except OSError:
+        return None
 
 
 @cache
 def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
+    """Threads for a process; one that forked gets its own."""
     return ThreadPoolExecutor(n_threads)

@@ -2,8 +2,18 @@
 
 from recon.compiled import use_kernels
 from recon.layers.lowpass import BinomialBlur
-from recon.layers.padding import circular_pad, set_padding_mode
-from recon.layers.phases import align, check_sizes, circular_shift, decimate, merge_phases, restore, split_phases
+from recon.layers.normalisation import can_fuse, normalise_activate
+from recon.layers.padding import circular_pad, is_circular, set_padding_mode
+from recon.layers.phases import (
+    align,
+    check_sizes,
+    circular_shift,
+    decimate,
+    merge_phases,
+    phase_offsets,
+    restore,
+    split_phases,
+)
 from recon.layers.pooling import PolyphaseMaxPool
 from recon.layers.sampling import PolyphaseSampling
 from recon.layers.selectors import FixedPhase, MaxNorm, phase_margin
@@ -15,12 +25,16 @@ __all__ = [
     "PolyphaseMaxPool",
     "PolyphaseSampling",
     "align",
+    "can_fuse",
     "check_sizes",
     "circular_pad",
     "circular_shift",
     "decimate",
+    "is_circular",
     "merge_phases",
+    "normalise_activate",
     "phase_margin",
+    "phase_offsets",
     "restore",
     "set_padding_mode",
     "split_phases",

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.compiled import compiles
 from recon.errors import InputError, check_choice
+from recon.layers.ops import join, kernels_for
 
 Pads = Sequence[tuple[int, int]]
 PADDING_MODES = ("circular", "zeros")
@@ -31,11 +31,6 @@ def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[Any, Any]]:
         yield (..., *(p for p, _ in combination)), (..., *(q for _, q in combination))
 
 
-def is_cpu_image(x: Tensor) -> bool:
-    """Whether compiled loops are made for such a tensor: ``(batch, channel, rows, columns)`` of floats on a CPU."""
-    return x.dim() == 4 and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
-
-
 class _CircularPad(torch.autograd.Function):
     """torch's own circular pad has a backward several times slower; this one adds the borders back."""
 
@@ -43,10 +38,6 @@ class _CircularPad(torch.autograd.Function):
     def forward(ctx, x: Tensor, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
         size = x.shape[-len(pads) :]
         ctx.size, ctx.pads = size, pads
-        if len(pads) == 2 and is_cpu_image(x) and compiles():
-            from recon.layers import _kernels  # here: it loads a compiler
-
-            return _kernels.pad(x, pads)
         out = x.new_empty(*x.shape[: -len(pads)], *(n + a + b for n, (a, b) in zip(size, pads, strict=True)))
         for padded, plain in _regions(size, pads):
             out[padded] = x[plain]
@@ -63,10 +54,6 @@ class _CircularPadBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, grad: Tensor, size: torch.Size, pads: Pads) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.pads = pads
-        if len(pads) == 2 and is_cpu_image(grad) and compiles():
-            from recon.layers import _kernels
-
-            return _kernels.unpad(grad, size, pads)
         regions = _regions(size, pads)
         out = grad[next(regions)[0]].clone(memory_format=torch.contiguous_format)
         for padded, plain in regions:
@@ -91,6 +78,8 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
     if not any(a or b for a, b in pads):
         return x
     size = x.shape[-len(pads) :]
+    if len(pads) == 2 and kernels_for(x):
+        return join([x], None, [*pads[0], *pads[1]])
     if all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))
     for axis, (n, (left, right)) in enumerate(zip(size, pads, strict=True), x.dim() - len(pads)):
@@ -146,6 +135,11 @@ _CIRCULAR: dict[type, type] = {
     for plain in kinds
 }
 _PLAIN = {circular: plain for plain, circular in _CIRCULAR.items()}
+
+
+def is_circular(convolution: nn.Module) -> bool:
+    """Whether a (transposed) convolution pads circularly."""
+    return type(convolution) in _PLAIN
 
 
 def set_padding_mode(module: nn.Module, mode: str) -> Any:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recon.compiled import compiles
 from recon.errors import InputError
+from recon.layers.ops import NO_PADS, join, kernels_for
 
 AXES = ("depth", "height", "width")
 
@@ -94,10 +94,6 @@ class _CircularShift(torch.autograd.Function):
 def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return _roll_by_index(x, shifts)
-    if x.dim() == 4 and x.dtype in (torch.float32, torch.float64) and x.numel() and compiles():
-        from recon.layers import _kernels  # here: it loads a compiler
-
-        return _kernels.shift(x, shifts)
     dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a plain copy
     return torch.stack([sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)])
 
@@ -124,7 +120,7 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
     """
     if shifts.shape != (len(x), x.dim() - 2):
         raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(len(x), x.dim() - 2)}")
-    return _CircularShift.apply(x, shifts)
+    return join([x], shifts, NO_PADS) if kernels_for(x) else _CircularShift.apply(x, shifts)
 
 
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:

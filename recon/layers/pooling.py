@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.compiled import compiles
 from recon.errors import InputError, check_choice
 from recon.layers.lowpass import BinomialBlur
-from recon.layers.padding import PADDING_MODES, circular_pad, is_cpu_image
+from recon.layers.ops import kernels_for, pool
+from recon.layers.padding import PADDING_MODES, circular_pad
 from recon.layers.phases import Phase, check_sizes
 from recon.layers.sampling import PolyphaseSampling
 from recon.layers.selectors import FixedPhase, MaxNorm
@@ -81,19 +81,18 @@ class PolyphaseMaxPool(PolyphaseSampling):
                 "for any input): use a larger image, fewer levels, or score_on input"
             )
         if self._has_kernel(x):
-            from recon.layers import _kernels  # here: it loads a compiler
-
-            return _kernels.Pool.apply(x)
+            pooled, phase, _ = pool(x)
+            return pooled, phase
         x, phase = self.before(x)
         return self.after(self._pool(x, 1 if self.dense else self.stride), phase)
 
     def _has_kernel(self, x: Tensor) -> bool:
-        """Whether a compiled loop does the same: the papers' pool on CPU images, the selector watched by nobody."""
+        """Whether a kernel does the same: the papers' pool, its selector watched by nobody."""
         selector, settings = self.selector, (self.kernel_size, self.stride, self.padding, self.padding_mode)
         if settings != (2, 2, 0, "circular") or self.lowpass is not None or type(selector) is not MaxNorm:
             return False
         papers = (selector.criterion, selector.score_on) == ("l2", "output")
-        return papers and not selector._forward_hooks and is_cpu_image(x) and compiles()
+        return papers and not selector._forward_hooks and kernels_for(x) is not None
 
     def _pool(self, x: Tensor, stride: int) -> Tensor:
         d, k = self.spatial_dims, self.kernel_size

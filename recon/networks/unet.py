@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-import torch
 from monai.networks.blocks import UpSample
 from monai.networks.layers.factories import Conv
-from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
@@ -21,9 +19,10 @@ from recon.layers import (
     PolyphaseMaxPool,
     check_sizes,
     phase_margin,
-    restore,
+    phase_offsets,
     set_padding_mode,
 )
+from recon.networks.blocks import ConvBlock
 from recon.networks.sampling import resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
@@ -93,8 +92,8 @@ class UNet(nn.Module):
             raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
         self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
 
-        def convolutions(n_in: int, n_out: int) -> nn.Module:
-            return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
+        def convolutions(n_in: int, n_out: int) -> ConvBlock:
+            return ConvBlock(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
             selector = MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
@@ -139,8 +138,9 @@ class UNet(nn.Module):
             return fine
         coarse, phase = self.pools[level](fine)
         coarse = self._level(level + 1, coarse)
-        up = restore(self.lowpass(self.ups[level](coarse)), phase, self.stride)
-        return self.decoders[level](torch.cat([fine, up], dim=1))
+        up = self.lowpass(self.ups[level](coarse))
+        offsets = None if phase is None else phase_offsets(phase, self.stride, x.dim() - 2)
+        return self.decoders[level](fine, up, offsets)  # which restores: shifts up by the offsets
 
 
 @contextmanager

@@ -1,0 +1,210 @@
+"""What the layers run in fast kernels, as operators of torch: autograd, torch.compile and export see one node each.
+
+The plain forms in torch stay where they were (padding, phases, pooling; MONAI's own modules for normalisation) and are
+the kernels' truth. ``kernels_for`` says which of the two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.compiled import compiles
+
+NO_PADS = (0, 0, 0, 0)
+
+
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """The kernels for images like ``x``, or None where the plain form must run.
+
+    Args:
+        x: there are kernels for ``(batch, channel, rows, columns)`` of float32 or float64 on a CPU.
+    """
+    if x.dim() != 4 or x.dtype not in (torch.float32, torch.float64) or x.numel() == 0:
+        return None
+    if x.device.type == "cpu" and compiles():
+        from recon.layers import _cpu  # here: it loads a compiler
+
+        return _cpu
+    return None
+
+
+def _kernels(x: Tensor) -> Any:
+    """The kernels for a tensor that has some, even where they are switched off now (a backward after its forward)."""
+    from recon.layers import _cpu
+
+    return _cpu
+
+
+@torch.library.custom_op("recon::join", mutates_args=())
+def join(images: Sequence[Tensor], shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """Concatenate the channels of images, the last of them shifted circularly, and pad circularly, in one pass.
+
+    Args:
+        images: each ``(batch, channel, rows, columns)``.
+        shifts: int64 ``(batch, 2)`` for the last image, or None.
+        pads: (top, bottom, left, right).
+    """
+    result: Tensor = _kernels(images[0]).join(images, shifts, pads)
+    return result
+
+
+@join.register_fake
+def _(images: Sequence[Tensor], shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    (batch, _, rows, columns), (top, bottom, left, right) = images[0].shape, pads
+    n_channels = sum(x.shape[1] for x in images)
+    return images[0].new_empty(batch, n_channels, rows + top + bottom, columns + left + right)
+
+
+@torch.library.custom_op("recon::join_back", mutates_args=())
+def join_back(
+    grad: Tensor, n_channels: Sequence[int], size: Sequence[int], shifts: Tensor | None, pads: Sequence[int]
+) -> list[Tensor]:
+    """The adjoint of :func:`join`: what was copied is added back, an image for each number of channels."""
+    results: list[Tensor] = _kernels(grad).join_back(grad, n_channels, size, shifts, pads)
+    return results
+
+
+@join_back.register_fake
+def _(
+    grad: Tensor, n_channels: Sequence[int], size: Sequence[int], shifts: Tensor | None, pads: Sequence[int]
+) -> list[Tensor]:
+    return [grad.new_empty(len(grad), n, *size) for n in n_channels]
+
+
+def _join_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    images, shifts, ctx.pads = inputs
+    ctx.n_channels, ctx.size = [x.shape[1] for x in images], images[0].shape[2:]
+    ctx.save_for_backward(*([] if shifts is None else [shifts]))
+
+
+def _join_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
+    return join_back(grad, ctx.n_channels, ctx.size, shifts, ctx.pads), None, None
+
+
+def _join_back_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    _, _, _, shifts, ctx.pads = inputs
+    ctx.save_for_backward(*([] if shifts is None else [shifts]))
+
+
+def _join_back_grad(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
+    return join(grads, shifts, ctx.pads), None, None, None, None
+
+
+join.register_autograd(_join_grad, setup_context=_join_setup)
+join_back.register_autograd(_join_back_grad, setup_context=_join_back_setup)
+
+
+@torch.library.custom_op("recon::pool", mutates_args=())
+def pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """2 x 2 circular max-pooling in each sample's phase of the most energy (l2 of the dense maximum, float64).
+
+    Returns:
+        The pooled images ``(batch, channel, rows / 2, columns / 2)``, the phases int64 ``(batch,)``, and the place of
+        each maximum in its window, uint8: 0 to 3 in row-major order, the first one where there are several.
+    """
+    found: tuple[Tensor, Tensor, Tensor] = _kernels(x).pool(x)
+    return found
+
+
+@pool.register_fake
+def _(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    pooled = x.new_empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
+    return pooled, x.new_empty(len(x), dtype=torch.int64), torch.empty_like(pooled, dtype=torch.uint8)
+
+
+@torch.library.custom_op("recon::pool_back", mutates_args=())
+def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
+    """The adjoint of :func:`pool` at the same maxima; windows of one phase do not overlap."""
+    result: Tensor = _kernels(grad).pool_back(grad, phase, where)
+    return result
+
+
+@pool_back.register_fake
+def _(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
+    return grad.new_empty(*grad.shape[:2], 2 * grad.shape[2], 2 * grad.shape[3])
+
+
+def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _pool_grad(ctx: Any, grad: Tensor, *_: Any) -> Tensor:
+    return pool_back(grad, *ctx.saved_tensors)
+
+
+pool.register_autograd(_pool_grad, setup_context=_pool_setup)
+
+
+@torch.library.custom_op("recon::normalise", mutates_args=())
+def normalise(
+    x: Tensor, weight: Tensor, bias: Tensor, given: Tensor | None, over: str, eps: float, slope: float, pad: int
+) -> tuple[Tensor, Tensor]:
+    """Normalise, activate and pad circularly in one pass over x.
+
+        z = (x - mean) / sqrt(variance + eps) * weight + bias;  y = z if z > 0 else slope * z
+
+    Args:
+        x: ``(batch, channel, rows, columns)``.
+        weight: ``(channel,)``.
+        bias: ``(channel,)``.
+        given: float64 ``(channel, 2)``, mean and 1 / deviation, where ``over`` is "given".
+        over: the statistics are of each "plane", of each channel over the "batch", or "given". They are float64 sums:
+            in float32 their order alone moves the outputs by some 6e-7.
+        eps: what is added to the variance.
+        slope: of the leaky ReLU; 0 for ReLU.
+        pad: pixels on each side.
+
+    Returns:
+        ``(batch, channel, rows + 2 pad, columns + 2 pad)``, and the statistics float64 ``(batch, channel, 2)``.
+    """
+    found: tuple[Tensor, Tensor] = _kernels(x).normalise(x, weight, bias, given, over, eps, slope, pad)
+    return found
+
+
+@normalise.register_fake
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor, given: Tensor | None, over: str, eps: float, slope: float, pad: int
+) -> tuple[Tensor, Tensor]:
+    batch, channels, rows, columns = x.shape
+    padded = x.new_empty(batch, channels, rows + 2 * pad, columns + 2 * pad)
+    return padded, x.new_empty(batch, channels, 2, dtype=torch.float64)
+
+
+@torch.library.custom_op("recon::normalise_back", mutates_args=())
+def normalise_back(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, over: str, slope: float, pad: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of :func:`normalise` for x, weight and bias."""
+    found: tuple[Tensor, Tensor, Tensor] = _kernels(x).normalise_back(
+        grad, x, weight, bias, statistics, over, slope, pad
+    )
+    return found
+
+
+@normalise_back.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, over: str, slope: float, pad: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _normalise_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, _, ctx.over, _, ctx.slope, ctx.pad = inputs
+    ctx.save_for_backward(x, weight, bias, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _normalise_grad(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+    grads = normalise_back(grad, *ctx.saved_tensors, ctx.over, ctx.slope, ctx.pad)
+    return *grads, None, None, None, None, None
+
+
+normalise.register_autograd(_normalise_grad, setup_context=_normalise_setup)
