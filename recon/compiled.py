@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -58,8 +58,8 @@ def _has_numba() -> bool:
     return found
 
 
-def compiled(arguments: str) -> Callable[[Loop], Loop]:
-    """Compile a loop for float32 and for float64 arrays, without the GIL, once per machine.
+def compiled(arguments: str, dtypes: Sequence[str] = ("float32", "float64")) -> Callable[[Loop], Loop]:
+    """Compile a loop for arrays of each dtype, without the GIL, once per machine.
 
     Both at once and in this order, by which numba numbers the files of its cache: processes that compile at the same
     time then write the same ones. They lie in the loop's own ``__pycache__`` or, where that is read-only, in the
@@ -67,11 +67,12 @@ def compiled(arguments: str) -> Callable[[Loop], Loop]:
     itself; arithmetic is that of IEEE, in the order written.
 
     Args:
-        arguments: numba's types of what the loop takes, with ``number`` for either dtype: ``"number[::1], int64"``.
+        arguments: numba's types of what the loop takes, with ``number`` for the dtype: ``"number[::1], int64"``.
+        dtypes: numba's names.
     """
     from numba import njit
 
-    signatures = [f"void({arguments.replace('number', dtype)})" for dtype in ("float32", "float64")]
+    signatures = [f"void({arguments.replace('number', dtype)})" for dtype in dtypes]
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
     def compile_(function: Loop) -> Loop:

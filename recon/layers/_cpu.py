@@ -16,6 +16,10 @@ def _planes(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().view(-1, *x.shape[2:]).numpy()
 
 
+def _phases(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().view(-1, 4, *x.shape[2:]).numpy()
+
+
 def _share(loop: Callable[..., None], planes: Sequence[np.ndarray], *rest: object) -> None:
     """Run a loop over arrays whose first axis is the planes', split between the threads; ``rest`` goes to all."""
     work = max(array.size for array in planes)
@@ -40,44 +44,56 @@ def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
     """The adjoint of :func:`pool` at the same maxima."""
     batch, channels, rows, columns = grad.shape
     result = grad.new_empty(batch, channels, 2 * rows, 2 * columns)
+    bits = np.int32 if grad.dtype == torch.float32 else np.int64
     chosen = phase.repeat_interleave(channels).numpy()
-    _share(loops.pool_back, (_planes(grad), chosen, _planes(where), _planes(result)))
+    _share(loops.pool_back, (_planes(grad).view(bits), chosen, _planes(where), _planes(result).view(bits)))
     return result
 
 
-def join(images: Sequence[Tensor], shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
-    """Concatenate the channels of images, the last of them shifted, and pad circularly."""
-    first, (top, bottom, left, right) = images[0], pads
-    batch, _, rows, columns = first.shape
-    n_channels = [x.shape[1] for x in images]
-    result = first.new_empty(batch, sum(n_channels), rows + top + bottom, columns + left + right)
-    out = _planes(result)
-    for x, moves, where in zip(images, *_targets(n_channels, shifts, batch, (rows, columns)), strict=True):
-        _share(loops.place, (_planes(x), moves, where), top, left, out)
+def join(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """Concatenate the channels of images, the last of them shifted (and by its phases, if so given), and pad."""
+    top, bottom, left, right = pads
+    batch, _, rows, columns = images[0].shape
+    n_channels = [x.shape[1] for x in images] + ([] if phases is None else [phases.shape[1] // 4])
+    result = images[0].new_empty(batch, sum(n_channels), rows + top + bottom, columns + left + right)
+    targets = _targets(n_channels, shifts, (rows, columns), batch)
+    for x, target in zip(images, targets, strict=False):
+        _share(loops.place, (_planes(x), *target), top, left, _planes(result))
+    if phases is not None:
+        _share(loops.place_phases, (_phases(phases), *targets[-1]), top, left, _planes(result))
     return result
 
 
 def join_back(
-    grad: Tensor, n_channels: Sequence[int], size: Sequence[int], shifts: Tensor | None, pads: Sequence[int]
+    grad: Tensor,
+    n_channels: Sequence[int],
+    by_phases: bool,
+    size: Sequence[int],
+    shifts: Tensor | None,
+    pads: Sequence[int],
 ) -> list[Tensor]:
-    """The adjoint of :func:`join`: an image of that size for each number of channels."""
-    batch, planes = len(grad), _planes(grad)
-    results = [grad.new_empty(batch, n, *size) for n in n_channels]
-    for result, moves, where in zip(results, *_targets(n_channels, shifts, batch, size), strict=True):
-        _share(loops.collect, (_planes(result), moves, where), pads[0], pads[2], planes)
+    """The adjoint of :func:`join`: an image of that size for each number of channels, the last one by its phases."""
+    batch, results = len(grad), []
+    for i, (n, target) in enumerate(zip(n_channels, _targets(n_channels, shifts, size, batch), strict=True)):
+        if by_phases and i == len(n_channels) - 1:
+            results.append(grad.new_empty(batch, 4 * n, size[0] // 2, size[1] // 2))
+            _share(loops.collect_phases, (_phases(results[-1]), *target), pads[0], pads[2], _planes(grad))
+        else:
+            results.append(grad.new_empty(batch, n, *size))
+            _share(loops.collect, (_planes(results[-1]), *target), pads[0], pads[2], _planes(grad))
     return results
 
 
 def _targets(
-    n_channels: Sequence[int], shifts: Tensor | None, batch: int, size: Sequence[int]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    n_channels: Sequence[int], shifts: Tensor | None, size: Sequence[int], batch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each image of :func:`join` and each of its planes: the shift, and the number of the joined plane."""
     moves = [np.zeros((batch * n, 2), np.int64) for n in n_channels]
     if shifts is not None:
         moves[-1] = (shifts % torch.tensor(size)).repeat_interleave(n_channels[-1], 0).numpy()
     planes = np.arange(batch * sum(n_channels)).reshape(batch, -1)
-    wheres = np.split(planes, np.cumsum(n_channels)[:-1], axis=1)
-    return moves, [np.ascontiguousarray(where).reshape(-1) for where in wheres]
+    parts = np.split(planes, np.cumsum(n_channels)[:-1], axis=1)
+    return [(move, np.ascontiguousarray(part).reshape(-1)) for move, part in zip(moves, parts, strict=True)]
 
 
 def normalise(

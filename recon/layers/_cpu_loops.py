@@ -12,6 +12,7 @@ from numba import njit
 from recon.compiled import compiled
 
 PLANES = "number[:, :, ::1]"
+PHASES = "number[:, :, :, ::1]"
 
 _inner = njit(nogil=True, error_model="numpy")
 _any_order = njit(nogil=True, error_model="numpy", fastmath={"reassoc"})
@@ -58,98 +59,158 @@ def _largest(a, b, c, d):  # type: ignore[no-untyped-def]
     return best, at
 
 
+@_inner
+def _pick(one, other, line, place):  # type: ignore[no-untyped-def]
+    for j in range(len(line)):
+        line[j], place[j] = _largest(one[2 * j], one[2 * j + 1], other[2 * j], other[2 * j + 1])
+
+
 @compiled(f"{PLANES}, int64[::1], {PLANES}, uint8[:, :, ::1]")
 def pool_pick(x: np.ndarray, phase: np.ndarray, out: np.ndarray, where: np.ndarray) -> None:
     """The maximum of each window of the chosen phase, and which of its four pixels it is."""
     n_planes, n_rows, n_columns = x.shape
     for p in range(n_planes):
         r, c = phase[p] // 2, phase[p] % 2
-        inside = n_columns // 2 - c
+        n = n_columns // 2 - c
         for i in range(n_rows // 2):
             top = 2 * i + r
             one, other = x[p, top], x[p, top + 1 if top + 1 < n_rows else 0]
             line, place = out[p, i], where[p, i]
-            for j in range(inside):
-                k = 2 * j + c
-                line[j], place[j] = _largest(one[k], one[k + 1], other[k], other[k + 1])
+            _pick(one[c : c + 2 * n], other[c : c + 2 * n], line[:n], place[:n])
             if c:
-                k = n_columns - 1
-                line[inside], place[inside] = _largest(one[k], one[0], other[k], other[0])
+                line[n], place[n] = _largest(one[2 * n + 1], one[0], other[2 * n + 1], other[0])
 
 
-@compiled(f"{PLANES}, int64[::1], uint8[:, :, ::1], {PLANES}")
+@_inner
+def _spread(line, place, first, out):  # type: ignore[no-untyped-def]
+    """Bits of numbers to one of two places, first or first + 1, and zeros to the other; masks make it one branch."""
+    for j in range(len(line)):
+        g, at = line[j], np.int32(place[j])
+        out[2 * j] = g & -np.int32(at == first)
+        out[2 * j + 1] = g & -np.int32(at == first + 1)
+
+
+@_inner
+def _spread_circularly(line, place, first, c, out):  # type: ignore[no-untyped-def]
+    """The same for pairs that begin at column c of ``out``, 0 or 1."""
+    if c == 0:
+        _spread(line, place, first, out)
+        return
+    n = len(line) - 1
+    _spread(line[:n], place[:n], first, out[1 : 1 + 2 * n])
+    g, at = line[n], np.int32(place[n])
+    out[2 * n + 1] = g & -np.int32(at == first)
+    out[0] = g & -np.int32(at == first + 1)
+
+
+@compiled("number[:, :, ::1], int64[::1], uint8[:, :, ::1], number[:, :, ::1]", ("int32", "int64"))
 def pool_back(grad: np.ndarray, phase: np.ndarray, where: np.ndarray, out: np.ndarray) -> None:
-    """Each gradient to its window's maximum, zero to the window's other pixels."""
-    n_planes, n_rows, n_columns = out.shape
-    zero = grad.dtype.type(0)
+    """Each gradient, as bits, to its window's maximum, zero to the window's other pixels."""
+    n_planes, n_rows, _ = out.shape
     for p in range(n_planes):
         r, c = phase[p] // 2, phase[p] % 2
-        inside = n_columns // 2 - c
         for i in range(n_rows // 2):
             top = 2 * i + r
-            one, other = out[p, top], out[p, top + 1 if top + 1 < n_rows else 0]
-            line, place = grad[p, i], where[p, i]
-            for j in range(inside):
-                k, g, at = 2 * j + c, line[j], place[j]
-                one[k] = g if at == 0 else zero
-                one[k + 1] = g if at == 1 else zero
-                other[k] = g if at == 2 else zero
-                other[k + 1] = g if at == 3 else zero
-            if c:
-                k, g, at = n_columns - 1, line[inside], place[inside]
-                one[k] = g if at == 0 else zero
-                one[0] = g if at == 1 else zero
-                other[k] = g if at == 2 else zero
-                other[0] = g if at == 3 else zero
+            _spread_circularly(grad[p, i], where[p, i], 0, c, out[p, top])
+            _spread_circularly(grad[p, i], where[p, i], 2, c, out[p, top + 1 if top + 1 < n_rows else 0])
 
 
 @_inner
-def _place(x, dy, dx, top, left, out):  # type: ignore[no-untyped-def]
-    """One plane onto a larger one: out[i, j] = x[i - top - dy, j - left - dx], periodically."""
-    n_rows, n_columns = x.shape
-    rows, columns = out.shape
-    first = (-left - dx) % n_columns
-    for i in range(rows):
-        source, line = x[(i - top - dy) % n_rows], out[i]
-        j, k = 0, first
-        while j < columns:
-            n = min(columns - j, n_columns - k)
-            for m in range(n):
-                line[j + m] = source[k + m]
-            j, k = j + n, 0
+def _copy(source, line):  # type: ignore[no-untyped-def]
+    for j in range(len(line)):
+        line[j] = source[j]
 
 
 @_inner
-def _collect_row(out, i, dy, dx, top, left, n_rows, line):  # type: ignore[no-untyped-def]
-    """Row i of the adjoint of :func:`_place`: the sum of all that was copied from it."""
-    rows, columns = out.shape
-    n_columns = len(line)
-    first = (-left - dx) % n_columns
+def _add(given, line):  # type: ignore[no-untyped-def]
+    for j in range(len(line)):
+        line[j] += given[j]
+
+
+@_inner
+def _repeat(source, first, line):  # type: ignore[no-untyped-def]
+    """Fill a row with a periodic one, from its column ``first`` on."""
+    j, k = 0, first
+    while j < len(line):
+        n = min(len(line) - j, len(source) - k)
+        _copy(source[k : k + n], line[j : j + n])
+        j, k = j + n, 0
+
+
+@_inner
+def _collect_row(given, i, first, n_rows, line):  # type: ignore[no-untyped-def]
+    """The sum of all that :func:`_repeat` copied from a row to the rows i, i + n_rows, ... of ``given``."""
     line[:] = 0
-    for r in range((i + top + dy) % n_rows, rows, n_rows):
-        given = out[r]
+    for r in range(i, len(given), n_rows):
+        row = given[r]
         j, k = 0, first
-        while j < columns:
-            n = min(columns - j, n_columns - k)
-            for m in range(n):
-                line[k + m] += given[j + m]
+        while j < len(row):
+            n = min(len(row) - j, len(line) - k)
+            _add(row[j : j + n], line[k : k + n])
             j, k = j + n, 0
 
 
 @compiled(f"{PLANES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
 def place(x: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, out: np.ndarray) -> None:
     """Shift each plane p by its ``moves[p]``, pad it, and write it as plane ``where[p]``."""
-    for p in range(len(x)):
-        _place(x[p], moves[p, 0], moves[p, 1], top, left, out[where[p]])
+    n_planes, n_rows, n_columns = x.shape
+    for p in range(n_planes):
+        first = (-left - moves[p, 1]) % n_columns
+        for i in range(out.shape[1]):
+            _repeat(x[p, (i - top - moves[p, 0]) % n_rows], first, out[where[p], i])
 
 
 @compiled(f"{PLANES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
 def collect(out: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, grad: np.ndarray) -> None:
     """The adjoint of :func:`place`: plane p of ``out`` from plane ``where[p]`` of ``grad``."""
-    n_rows = out.shape[1]
-    for p in range(len(out)):
+    n_planes, n_rows, n_columns = out.shape
+    for p in range(n_planes):
+        first = (-left - moves[p, 1]) % n_columns
         for i in range(n_rows):
-            _collect_row(grad[where[p]], i, moves[p, 0], moves[p, 1], top, left, n_rows, out[p, i])
+            _collect_row(grad[where[p]], (i + top + moves[p, 0]) % n_rows, first, n_rows, out[p, i])
+
+
+@_inner
+def _weave(even, odd, line):  # type: ignore[no-untyped-def]
+    for j in range(len(even)):
+        line[2 * j] = even[j]
+        line[2 * j + 1] = odd[j]
+
+
+@_inner
+def _unweave(line, even, odd):  # type: ignore[no-untyped-def]
+    for j in range(len(even)):
+        even[j] = line[2 * j]
+        odd[j] = line[2 * j + 1]
+
+
+@compiled(f"{PHASES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
+def place_phases(x: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, out: np.ndarray) -> None:
+    """:func:`place` for planes given by their four phases, ``(plane, phase, rows / 2, columns / 2)``."""
+    n_planes, _, n_rows, n_columns = x.shape
+    line = np.empty(2 * n_columns, x.dtype)
+    for p in range(n_planes):
+        first = (-left - moves[p, 1]) % (2 * n_columns)
+        for i in range(out.shape[1]):
+            source = (i - top - moves[p, 0]) % (2 * n_rows)
+            half, phase = source // 2, 2 * (source % 2)
+            _weave(x[p, phase, half], x[p, phase + 1, half], line)
+            _repeat(line, first, out[where[p], i])
+
+
+@compiled(f"{PHASES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
+def collect_phases(
+    out: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, grad: np.ndarray
+) -> None:
+    """The adjoint of :func:`place_phases`."""
+    n_planes, _, n_rows, n_columns = out.shape
+    line = np.empty(2 * n_columns, out.dtype)
+    for p in range(n_planes):
+        first = (-left - moves[p, 1]) % (2 * n_columns)
+        for i in range(2 * n_rows):
+            _collect_row(grad[where[p]], (i + top + moves[p, 0]) % (2 * n_rows), first, 2 * n_rows, line)
+            phase = 2 * (i % 2)
+            _unweave(line, out[p, phase, i // 2], out[p, phase + 1, i // 2])
 
 
 @_any_order
@@ -222,9 +283,10 @@ def normalise(
         mean_, scale, bias, slope_ = numbers[0], numbers[1], numbers[2], numbers[3]
         for i in range(n_rows):
             row, line = plane[i], result[i + pad]
+            centre = line[pad : pad + n_columns]
             for j in range(n_columns):
                 z = (row[j] - mean_) * scale + bias
-                line[pad + j] = z if z > 0 else slope_ * z
+                centre[j] = z if z > 0 else slope_ * z
             for k in range(pad):
                 line[k] = line[n_columns + k]
                 line[pad + n_columns + k] = line[pad + k]
@@ -241,7 +303,7 @@ def _activation_back(grad, x, numbers, pad, out, line):  # type: ignore[no-untyp
     total, products = 0.0, 0.0
     for i in range(n_rows):
         row, result = x[i], out[i]
-        _collect_row(grad, i, 0, 0, pad, pad, n_rows, line)
+        _collect_row(grad, (i + pad) % n_rows, -pad % n_columns, n_rows, line)
         for j in range(n_columns):
             z = (row[j] - mean) * scale + bias
             result[j] = line[j] if z > 0 else slope * line[j]

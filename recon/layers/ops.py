@@ -15,8 +15,6 @@ from torch import Tensor
 
 from recon.compiled import compiles
 
-NO_PADS = (0, 0, 0, 0)
-
 
 def kernels_for(x: Tensor) -> ModuleType | None:
     """The kernels for images like ``x``, or None where the plain form must run.
@@ -41,64 +39,97 @@ def _kernels(x: Tensor) -> Any:
 
 
 @torch.library.custom_op("recon::join", mutates_args=())
-def join(images: Sequence[Tensor], shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+def join_op(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """See :func:`join`."""
+    result: Tensor = _kernels(images[0]).join(images, phases, shifts, pads)
+    return result
+
+
+def join(
+    images: Sequence[Tensor],
+    phases: Tensor | None = None,
+    shifts: Tensor | None = None,
+    pads: Sequence[int] = (0, 0, 0, 0),
+) -> Tensor:
     """Concatenate the channels of images, the last of them shifted circularly, and pad circularly, in one pass.
 
     Args:
         images: each ``(batch, channel, rows, columns)``.
-        shifts: int64 ``(batch, 2)`` for the last image, or None.
+        phases: one more image, by its phases in the order of pixel_shuffle:
+            ``(batch, 4 channel, rows / 2, columns / 2)``.
+        shifts: int64 ``(batch, 2)`` for the last image (``phases``, if given), or None.
         pads: (top, bottom, left, right).
+
+    Returns:
+        ``(batch, channels, rows + top + bottom, columns + left + right)``.
     """
-    result: Tensor = _kernels(images[0]).join(images, shifts, pads)
+    result: Tensor = join_op(images, phases, shifts, pads)
     return result
 
 
-@join.register_fake
-def _(images: Sequence[Tensor], shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+@join_op.register_fake
+def _(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
     (batch, _, rows, columns), (top, bottom, left, right) = images[0].shape, pads
-    n_channels = sum(x.shape[1] for x in images)
+    n_channels = sum(x.shape[1] for x in images) + (0 if phases is None else phases.shape[1] // 4)
     return images[0].new_empty(batch, n_channels, rows + top + bottom, columns + left + right)
 
 
 @torch.library.custom_op("recon::join_back", mutates_args=())
-def join_back(
-    grad: Tensor, n_channels: Sequence[int], size: Sequence[int], shifts: Tensor | None, pads: Sequence[int]
+def join_back_op(
+    grad: Tensor,
+    n_channels: Sequence[int],
+    by_phases: bool,
+    size: Sequence[int],
+    shifts: Tensor | None,
+    pads: Sequence[int],
 ) -> list[Tensor]:
     """The adjoint of :func:`join`: what was copied is added back, an image for each number of channels."""
-    results: list[Tensor] = _kernels(grad).join_back(grad, n_channels, size, shifts, pads)
+    results: list[Tensor] = _kernels(grad).join_back(grad, n_channels, by_phases, size, shifts, pads)
     return results
 
 
-@join_back.register_fake
+@join_back_op.register_fake
 def _(
-    grad: Tensor, n_channels: Sequence[int], size: Sequence[int], shifts: Tensor | None, pads: Sequence[int]
+    grad: Tensor,
+    n_channels: Sequence[int],
+    by_phases: bool,
+    size: Sequence[int],
+    shifts: Tensor | None,
+    pads: Sequence[int],
 ) -> list[Tensor]:
-    return [grad.new_empty(len(grad), n, *size) for n in n_channels]
+    results = [grad.new_empty(len(grad), n, *size) for n in n_channels]
+    if by_phases:
+        results[-1] = grad.new_empty(len(grad), 4 * n_channels[-1], size[0] // 2, size[1] // 2)
+    return results
 
 
 def _join_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, shifts, ctx.pads = inputs
-    ctx.n_channels, ctx.size = [x.shape[1] for x in images], images[0].shape[2:]
+    images, phases, shifts, ctx.pads = inputs
+    ctx.n_channels, ctx.size, ctx.by_phases = [x.shape[1] for x in images], images[0].shape[2:], phases is not None
+    if phases is not None:
+        ctx.n_channels.append(phases.shape[1] // 4)
     ctx.save_for_backward(*([] if shifts is None else [shifts]))
 
 
 def _join_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
-    return join_back(grad, ctx.n_channels, ctx.size, shifts, ctx.pads), None, None
+    grads = join_back_op(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
+    return (grads[:-1], grads[-1], None, None) if ctx.by_phases else (grads, None, None, None)
 
 
 def _join_back_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, _, _, shifts, ctx.pads = inputs
+    _, _, ctx.by_phases, _, shifts, ctx.pads = inputs
     ctx.save_for_backward(*([] if shifts is None else [shifts]))
 
 
 def _join_back_grad(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
-    return join(grads, shifts, ctx.pads), None, None, None, None
+    images, phases = (grads[:-1], grads[-1]) if ctx.by_phases else (grads, None)
+    return join(images, phases, shifts, ctx.pads), None, None, None, None, None
 
 
-join.register_autograd(_join_grad, setup_context=_join_setup)
-join_back.register_autograd(_join_back_grad, setup_context=_join_back_setup)
+join_op.register_autograd(_join_grad, setup_context=_join_setup)
+join_back_op.register_autograd(_join_back_grad, setup_context=_join_back_setup)
 
 
 @torch.library.custom_op("recon::pool", mutates_args=())

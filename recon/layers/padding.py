@@ -79,7 +79,7 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
         return x
     size = x.shape[-len(pads) :]
     if len(pads) == 2 and kernels_for(x):
-        return join([x], None, [*pads[0], *pads[1]])
+        return join([x], pads=[*pads[0], *pads[1]])
     if all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))
     for axis, (n, (left, right)) in enumerate(zip(size, pads, strict=True), x.dim() - len(pads)):

@@ -22,7 +22,7 @@ from recon.layers import (
     phase_offsets,
     set_padding_mode,
 )
-from recon.networks.blocks import ConvBlock
+from recon.networks.blocks import ConvBlock, upsample_phases
 from recon.networks.sampling import resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
@@ -138,7 +138,9 @@ class UNet(nn.Module):
             return fine
         coarse, phase = self.pools[level](fine)
         coarse = self._level(level + 1, coarse)
-        up = self.lowpass(self.ups[level](coarse))
+        up = upsample_phases(self.ups[level], coarse) if isinstance(self.lowpass, nn.Identity) else None
+        if up is None:
+            up = self.lowpass(self.ups[level](coarse))
         offsets = None if phase is None else phase_offsets(phase, self.stride, x.dim() - 2)
         return self.decoders[level](fine, up, offsets)  # which restores: shifts up by the offsets
 
