@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from pipelines.memory import keep_freed_memory
 from recon.errors import InputError
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -59,6 +60,7 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
         argv: the arguments, by default the process's own.
     """
     quiet_libraries()
+    keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with its exit code
     try:
