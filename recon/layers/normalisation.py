@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recon.layers.ops import kernels_for, normalise
+from recon.layers.ops import has_kernels, normalise
 
 
 def negative_slope(activation: nn.Module) -> float | None:
@@ -17,7 +17,7 @@ def negative_slope(activation: nn.Module) -> float | None:
 
 def can_fuse(x: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
     """Whether :func:`normalise_activate` can stand for ``activation(norm(x))``: kernels for x, and layers it knows."""
-    if kernels_for(x) is None or torch.is_autocast_enabled(x.device.type):
+    if not has_kernels(x) or torch.is_autocast_enabled(x.device.type):
         return False
     if negative_slope(activation) is None or x.shape[2] * x.shape[3] < 2:
         return False

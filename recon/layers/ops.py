@@ -1,7 +1,7 @@
 """What the layers run in fast kernels, as operators of torch: autograd, torch.compile and export see one node each.
 
 The plain forms in torch stay where they were (padding, phases, pooling; MONAI's own modules for normalisation) and are
-the kernels' truth. ``kernels_for`` says which of the two runs.
+the kernels' truth. ``has_kernels`` says which of the two runs.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from torch import Tensor
 from recon.compiled import compiles
 
 
-def kernels_for(x: Tensor) -> ModuleType | None:
-    """The kernels for images like ``x``, or None where the plain form must run.
+def has_kernels(x: Tensor) -> bool:
+    """Whether there are kernels for images like ``x``, and nobody switched them off; else the plain form must run.
 
     Args:
         x: there are kernels for ``(batch, channel, rows, columns)`` of float32 or float64 on a CPU.
     """
     if x.dim() != 4 or x.dtype not in (torch.float32, torch.float64) or x.numel() == 0:
-        return None
-    if x.device.type == "cpu" and compiles():
-        from recon.layers import _cpu  # here: it loads a compiler
-
-        return _cpu
-    return None
+        return False
+    return _run_on(x.device.type)
 
 
-def _kernels(x: Tensor) -> Any:
-    """The kernels for a tensor that has some, even where they are switched off now (a backward after its forward)."""
-    from recon.layers import _cpu
+@torch.compiler.assume_constant_result
+def _run_on(device: str) -> bool:
+    return device == "cpu" and compiles()
+
+
+def _kernels(x: Tensor) -> ModuleType:
+    """The kernels for a tensor that has some."""
+    from recon.layers import _cpu  # here: it loads a compiler
 
     return _cpu
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.layers.ops import join, kernels_for
+from recon.layers.ops import has_kernels, join
 
 Pads = Sequence[tuple[int, int]]
 PADDING_MODES = ("circular", "zeros")
@@ -78,7 +78,7 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
     if not any(a or b for a, b in pads):
         return x
     size = x.shape[-len(pads) :]
-    if len(pads) == 2 and kernels_for(x):
+    if len(pads) == 2 and has_kernels(x):
         return join([x], pads=[*pads[0], *pads[1]])
     if all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))

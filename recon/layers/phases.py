@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.layers.ops import join, kernels_for
+from recon.layers.ops import has_kernels, join
 
 AXES = ("depth", "height", "width")
 
@@ -120,7 +120,7 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
     """
     if shifts.shape != (len(x), x.dim() - 2):
         raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(len(x), x.dim() - 2)}")
-    return join([x], shifts=shifts) if kernels_for(x) else _CircularShift.apply(x, shifts)
+    return join([x], shifts=shifts) if has_kernels(x) else _CircularShift.apply(x, shifts)
 
 
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:

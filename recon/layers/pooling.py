@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
 from recon.layers.lowpass import BinomialBlur
-from recon.layers.ops import kernels_for, pool
+from recon.layers.ops import has_kernels, pool
 from recon.layers.padding import PADDING_MODES, circular_pad
 from recon.layers.phases import Phase, check_sizes
 from recon.layers.sampling import PolyphaseSampling
@@ -92,7 +92,7 @@ class PolyphaseMaxPool(PolyphaseSampling):
         if settings != (2, 2, 0, "circular") or self.lowpass is not None or type(selector) is not MaxNorm:
             return False
         papers = (selector.criterion, selector.score_on) == ("l2", "output")
-        return papers and not selector._forward_hooks and kernels_for(x) is not None
+        return papers and not selector._forward_hooks and has_kernels(x)
 
     def _pool(self, x: Tensor, stride: int) -> Tensor:
         d, k = self.spatial_dims, self.kernel_size

@@ -9,7 +9,7 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.layers import can_fuse, circular_shift, is_circular, normalise_activate
-from recon.layers.ops import join, kernels_for
+from recon.layers.ops import has_kernels, join
 
 
 class ConvBlock(TwoConv):
@@ -78,7 +78,7 @@ def upsample_phases(up: UpSample, x: Tensor) -> Tensor | None:
         ``(batch, 4 out_channels, rows, columns)`` in pixel_shuffle's order, ``up(x) == pixel_shuffle(phases, 2)``; or
         None where there are no kernels that take it so, or another up-sampling.
     """
-    if kernels_for(x) is None or _is_watched(up):
+    if not has_kernels(x) or _is_watched(up):
         return None
     transposed = getattr(up, "deconv", None)
     if not isinstance(transposed, nn.ConvTranspose2d) or transposed.kernel_size != (2, 2):
