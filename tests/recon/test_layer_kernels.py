@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -97,6 +98,35 @@ def test_threads_change_nothing(threads):
     torch.set_num_threads(1)
     assert torch.equal(pool(x)[0], y)
     assert torch.equal(pool(x)[1], phase)
+
+
+def test_what_fails_in_a_thread_is_raised():
+    torch.set_num_threads(2)
+
+    def fail(start: int, stop: int) -> None:
+        raise ValueError(f"part {start}")
+
+    with pytest.raises(ValueError, match="part"):
+        share_out(fail, 7, 10**9)
+
+
+def test_python_s_threads_do_the_same_where_torch_has_no_openmp_of_gnu(monkeypatch):
+    x = images((256, 320), torch.float32, channels=8).detach()
+    torch.set_num_threads(2)
+    y = circular_pad(x, [(1, 1), (1, 1)])
+    monkeypatch.setattr("recon.compiled._openmp", lambda: None)
+    assert torch.equal(circular_pad(x, [(1, 1), (1, 1)]), y)
+
+
+def test_a_forked_process_computes_the_same():
+    torch.set_num_threads(2)
+    x = images((256, 320), torch.float32, channels=8).detach()
+    y = circular_pad(x, [(1, 1), (1, 1)])  # with threads
+    child = os.fork()
+    if child == 0:  # like a loader's worker, which torch gives one thread
+        torch.set_num_threads(1)
+        os._exit(0 if torch.equal(circular_pad(x, [(1, 1), (1, 1)]), y) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_networks_are_exact_and_agree():

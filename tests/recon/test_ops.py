@@ -39,7 +39,7 @@ def layer(name, dtype, training):
 
 
 def difference(x, y):
-    return float(((x - y).detach().norm() / y.detach().norm()))
+    return float((x - y).detach().norm() / y.detach().norm())
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
