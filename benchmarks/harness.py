@@ -160,9 +160,9 @@ def peak(prepare: Callable[[], Run], device: torch.device) -> float | None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
         run()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return (torch.cuda.max_memory_allocated(device) - allocated) / 2**20
     if not Path("/proc/self/clear_refs").exists():
         return None
     with suppress(OSError, AttributeError):  # not glibc's: what was freed may then count as had before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_layers(capsys, tmp_path):
 
 
 def test_networks(monkeypatch, capsys):
-    assert networks.main(["--size=32", "--repeats=1"]) == 0
+    assert networks.main(["training", "inference-precisions", "--size=32", "--repeats=1"]) == 0
     assert "shift error" in capsys.readouterr().out
     wrong = networks.VARIANTS[networks.APS]._replace(same_as=networks.BASELINE, limit=networks.LIMIT_SAME)
     only = {networks.BASELINE: networks.VARIANTS[networks.BASELINE], networks.APS: wrong}
@@ -81,6 +82,8 @@ def test_memory_is_that_of_the_run():
 def test_names(capsys):
     assert command.main([]) == 0
     listed = capsys.readouterr().out
+    modules = [path for path in Path(command.__file__).parent.glob("*.py") if "def main(" in path.read_text()]
+    assert {*command.ALL, "__main__"} == {path.stem for path in modules}
     assert all(name in listed for name in command.ALL)
     assert command.main(["netwroks"]) == 2
     assert "did you mean 'networks'" in capsys.readouterr().err
