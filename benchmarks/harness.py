@@ -263,7 +263,9 @@ def _cells(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
 
 def _row(outcome: Outcome) -> list[str]:
     case, ratio, peak, difference = outcome.case, outcome.ratio, outcome.peak, outcome.difference
-    low, middle, high = (f"{ms:.{2 if ms < 10 else 1}f}" for ms in 1e3 * np.percentile(outcome.seconds, (25, 50, 75)))
+    low, middle, high = (
+        f"{ms:.{2 - (ms >= 10) - (ms >= 1000)}f}" for ms in 1e3 * np.percentile(outcome.seconds, (25, 50, 75))
+    )
     apart = "" if difference is None else f"{difference:.0e}" if difference else "0"
     limit = "" if case.limit is None else f" ({case.limit:.0e})"
     return [
