@@ -1,7 +1,7 @@
 """U-Nets: a training step and the inference of ours against MONAI's BasicUNet and the published form of the APS U-Net.
 
     python -m benchmarks.networks
-    python -m benchmarks.networks training-precisions inference-precisions --size 160
+    python -m benchmarks.networks training-precisions inference-precisions --size 96
 
 All have the same convolutions and weights. The yardstick is BasicUNet without the padding of its up path, which the
 sizes here do not need; BasicUNet as users have it stands beside it. A training step is forward, mean squared
