@@ -9,8 +9,7 @@ process on the same slices and shifts. Prints a table in Markdown; exit code 1 i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
+from benchmarks.harness import seconds
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.command import Parser, run_command
 from pipelines.devices import fastest_batch, find_device
@@ -86,20 +86,14 @@ def compare(run: Run, settings: Settings, repeats: int) -> tuple[float, float, f
         difference = max(abs(a - b) for a, b in both if a != b) if any(a != b for a, b in both) else 0.0
         loop, evaluator = [], []
         for _ in range(repeats):
-            loop.append(_seconds(lambda: by_loop(run, shifts)))
-            evaluator.append(_seconds(lambda: _rows(run, settings)))
+            loop.append(seconds(lambda: by_loop(run, shifts)))
+            evaluator.append(seconds(lambda: _rows(run, settings)))
     return median(loop), median(evaluator), difference, len(both)
 
 
 def _rows(run: Run, settings: Settings) -> list[Row]:
     rows = measure(run.task, run.dataset, ("plain", "equivariance"), settings)
     return [row for row in rows if row.protocol == "equivariance"]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.fastmri_files import IMAGE_SIZE, KSPACE_SIZE, write_volumes
+from benchmarks.harness import seconds
 from data_prep import FastMRIDataset, ShapeBatchSampler, make_mask, normalise
 from pipelines.command import Parser, run_command
 from recon.errors import InputError
@@ -100,7 +100,7 @@ class Loading:
         times = []
         for epoch in range(n_epochs + 1):
             sampler.set_position(epoch)
-            times.append(_time(lambda: list(loader)))
+            times.append(seconds(lambda: list(loader)))
         return len(self.training) / median(times[1:])
 
 
@@ -111,15 +111,9 @@ def measure(loading: Loading, repeats: int) -> dict[str, tuple[float, float]]:
         times = []
         for repeat in range(-1, repeats):
             volume = repeat % len(loading.ours.volumes)
-            times.append([1e3 * _time(partial(turn, volume)) / loading.n_slices for turn in pair])
+            times.append([1e3 * seconds(partial(turn, volume)) / loading.n_slices for turn in pair])
         rows[name] = median(ours for ours, _ in times[1:]), median(theirs for _, theirs in times[1:])
     return rows
-
-
-def _time(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def main(argv: Sequence[str] | None = None) -> int:

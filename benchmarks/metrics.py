@@ -10,9 +10,7 @@ code 1 if a value differs by more than 1e-6.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from rich.table import Table
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from benchmarks.harness import interleave
 from pipelines.command import Parser, run_command
 from recon.errors import InputError
 from recon.metrics import nmse, psnr, ssim
@@ -67,14 +66,8 @@ def compare(names: Sequence[str], preds: Tensor, target: Tensor, repeats: int) -
         return np.array([[THEIRS[name](p, g, data_range) for p, g in pairs] for name in names])
 
     difference = float(np.abs(ours() - theirs()).max())  # also compiles, and brings both into the caches
-    seconds = np.array([[_time(ours), _time(theirs)] for _ in range(repeats)])
-    return Outcome(1e3 * median(seconds[:, 0]), 1e3 * median(seconds[:, 1]), difference)
-
-
-def _time(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    of_ours, of_theirs = 1e3 * np.median(interleave([ours, theirs], repeats), axis=0)
+    return Outcome(float(of_ours), float(of_theirs), difference)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,17 +10,13 @@ has PyTorch loaded. Prints a table in Markdown and draws a plot; Linux only.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
-import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +24,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.fastmri_files import write_volumes
+from benchmarks.harness import alone, memory, seconds
 from data_prep import FastMRIDataset, ShapeBatchSampler, replace_file
 from pipelines.command import Parser, run_command
 from recon.errors import InputError
@@ -35,7 +32,6 @@ from recon.networks import UNet
 
 VOLUMES, SIZES, WIDTHS = (10, 100, 1000), (64, 128, 256, 512), (4, 8, 16, 32)
 LEVELS = 5
-LIBRARIES = ["data_prep", "fastmri.data.subsample", "matplotlib.figure", "pipelines.command", "recon.networks"]
 
 Point = dict[str, float]
 
@@ -89,27 +85,6 @@ def network(width: int, size: int, repeats: int) -> Point:
         point[f"{name}, ms"] = 1e3 * median(seconds(step) for _ in range(repeats))
         point[f"{name}, MB"] = memory("VmHWM") - before
     return point
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """How long it took."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def memory(what: str) -> float:
-    """MB of this process, from /proc: VmRSS is what it has, VmHWM the most it ever had."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1]) / 1024
-
-
-def alone(function: Callable[[], Point]) -> Point:
-    """Call it in a process of its own, in which the libraries are loaded and nothing has run."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
-    with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as pool:
-        return pool.submit(function).result()
 
 
 def plot(path: Path, groups: dict[str, dict[float, Point]]) -> None:

@@ -12,7 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, exactness, loading, metrics, resnets, scale, tomography, vision
+from benchmarks import __main__ as benchmarks
+from benchmarks import evaluation, exactness, layers, loading, metrics, networks, resnets, scale, tomography, vision
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
@@ -35,12 +36,15 @@ COMMANDS = {
     "recon-tune": sweep,
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.evaluation": evaluation.main,
+    "python -m benchmarks.layers": layers.main,
     "python -m benchmarks.loading": loading.main,
     "python -m benchmarks.metrics": metrics.main,
+    "python -m benchmarks.networks": networks.main,
     "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
     "python -m benchmarks.vision": vision.main,
+    "python -m benchmarks": benchmarks.main,
 }
 SMALL_CLASSIFIER = [
     "--trainer.max_epochs=1",
@@ -79,6 +83,8 @@ SMALL = {
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
     "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
+    "python -m benchmarks.layers": ["--size=32", "--repeats=1"],
+    "python -m benchmarks.networks": ["--size=32", "--repeats=1"],
     "python -m benchmarks.loading": ["--volumes=1", "--slices=1", "--coils=2", "--repeats=1", "--workers", "0", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
     "python -m benchmarks.scale": [
