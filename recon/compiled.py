@@ -21,12 +21,17 @@ import torch
 
 Loop = Callable[..., None]
 
-_switched_off = threading.local()
+_here = threading.local()
 
 
 def compiles() -> bool:
     """Whether loops are compiled: numba is installed, and nobody switched them off."""
-    return not getattr(_switched_off, "yes", False) and os.environ.get("RECON_KERNELS") != "0" and _has_numba()
+    return not switched_off() and os.environ.get("RECON_KERNELS") != "0" and _has_numba()
+
+
+def switched_off() -> bool:
+    """Whether :func:`use_kernels` has switched the kernels off in this thread."""
+    return getattr(_here, "switched_off", False)
 
 
 @contextmanager
@@ -36,12 +41,12 @@ def use_kernels(use: bool) -> Iterator[None]:
     Args:
         use: False for the plain forms; True for the loops, where there are any.
     """
-    before = getattr(_switched_off, "yes", False)
-    _switched_off.yes = not use
+    before = switched_off()
+    _here.switched_off = not use
     try:
         yield
     finally:
-        _switched_off.yes = before
+        _here.switched_off = before
 
 
 @cache

@@ -6,21 +6,24 @@ the kernels' truth. ``has_kernels`` says which of the two runs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recon.compiled import compiles
+from recon.compiled import compiles, switched_off
 
 
 def has_kernels(x: Tensor) -> bool:
     """Whether there are kernels for images like ``x``, and nobody switched them off; else the plain form must run.
 
     Args:
-        x: there are kernels for ``(batch, channel, rows, columns)`` of float32 or float64 on a CPU.
+        x: there are kernels for ``(batch, channel, rows, columns)`` of float32 or float64 on a CPU; and on CUDA, where
+            ``RECON_KERNELS=1`` asks for them: no GPU has run these yet, only Triton's interpreter.
     """
     if x.dim() != 4 or x.dtype not in (torch.float32, torch.float64) or x.numel() == 0:
         return False
@@ -29,12 +32,18 @@ def has_kernels(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result
 def _run_on(device: str) -> bool:
+    if device == "cuda":
+        return os.environ.get("RECON_KERNELS") == "1" and not switched_off() and find_spec("triton") is not None
     return device == "cpu" and compiles()
 
 
 def _kernels(x: Tensor) -> ModuleType:
     """The kernels for a tensor that has some."""
-    from recon.layers import _cpu  # here: it loads a compiler
+    if x.device.type == "cuda":
+        from recon.layers import _cuda  # here: it loads a compiler
+
+        return _cuda
+    from recon.layers import _cpu
 
     return _cpu
 
