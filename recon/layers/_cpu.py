@@ -134,8 +134,8 @@ def normalise_back(
         rest = np.stack([mean, scale * affine[:, 0], first, second * scale**2], axis=1)
         _share(loops.statistics_back, (planes, rest, out))
     weights = (totals[:, :, 1] * scale.reshape(batch, channels)).sum(0)
-    grads = (torch.from_numpy(numbers).to(x.dtype) for numbers in (weights, totals[:, :, 0].sum(0)))
-    return result, *grads
+    biases = totals[:, :, 0].sum(0)
+    return result, torch.from_numpy(weights).to(x.dtype), torch.from_numpy(biases).to(x.dtype)
 
 
 def _affine(weight: Tensor, bias: Tensor, batch: int) -> np.ndarray:

@@ -96,7 +96,7 @@ def _pool_back(
 @_inner
 def _pixel(plane, i, j, rows, columns, PHASES: tl.constexpr):
     """Where the pixel (i, j) of a plane lies in memory; with ``PHASES`` each plane is stored as its four phases."""
-    if PHASES:
+    if PHASES:  # noqa: SIM108 (Triton compiles one branch)
         pixel = ((i % 2 * 2 + j % 2) * (rows // 2) + i // 2) * (columns // 2) + j // 2
     else:
         pixel = i * columns + j
@@ -106,7 +106,7 @@ def _pixel(plane, i, j, rows, columns, PHASES: tl.constexpr):
 @_inner
 def _shift(shifts_ptr, sample, axis: tl.constexpr, size):
     """A sample's shift modulo the size, between -size and size."""
-    if shifts_ptr is None:
+    if shifts_ptr is None:  # noqa: SIM108
         shift = 0
     else:  # a return in one branch alone would compile both
         shift = (tl.load(shifts_ptr + 2 * sample + axis) % size).to(tl.int32)
@@ -347,8 +347,8 @@ def normalise_back(
     batch, channels, rows, columns = x.shape
     size = (rows, columns)
     result, sums, numbers = torch.empty_like(x), _space(x, size, 2), _numbers(statistics, weight, bias)
-    arguments = (grad, x, numbers, result, sums, rows, columns, pad)
-    _launch(_activation_back, batch * channels, size, *arguments, SLOPE=slope, **_repeats(grad.shape[2:], size))
+    constants = {"SLOPE": slope, **_repeats(grad.shape[2:], size)}
+    _launch(_activation_back, batch * channels, size, grad, x, numbers, result, sums, rows, columns, pad, **constants)
     totals = sums.sum(2)
     if over != "given":
         means = totals / (rows * columns)

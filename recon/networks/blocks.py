@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution, UpSample
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
@@ -37,20 +38,21 @@ class ConvBlock(TwoConv):
                 x = torch.cat([x, up if shifts is None else circular_shift(up, shifts)], dim=1)
             result: Tensor = super().forward(x)
             return result
-        pad = int(is_circular(self.conv_0.conv))
+        first: Any = self.conv_0
+        pad = int(is_circular(first.conv))
         if up is not None or pad:
             images = [x] if up is None or by_phases else [x, up]
             x = join(images, up if by_phases else None, shifts, [pad] * 4)
-        x = _convolve(self.conv_0, x, padded=pad, pad=pad)
+        x = _convolve(first, x, padded=pad, pad=pad)
         return _convolve(self.conv_1, x, padded=pad, pad=0)
 
     def _fuses(self, x: Tensor) -> bool:
-        parts = (self.conv_0, self.conv_1)
+        parts: tuple[Any, Any] = (self.conv_0, self.conv_1)
         known = all(can_fuse(x, part.adn.N, part.adn.A) and not _drops(part.adn) for part in parts)
         return known and not _is_watched(self)
 
 
-def _drops(adn: nn.Module) -> bool:
+def _drops(adn: Any) -> bool:
     dropout = getattr(adn, "D", None)
     return dropout is not None and adn.training and dropout.p > 0
 
@@ -60,14 +62,14 @@ def _is_watched(module: nn.Module) -> bool:
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
 
 
-def _convolve(part: Convolution, x: Tensor, padded: int, pad: int) -> Tensor:
+def _convolve(part: Any, x: Tensor, padded: int, pad: int) -> Tensor:
     """Convolution, normalisation and activation of x, which is already ``padded``; with a ``pad`` for the next."""
     conv = part.conv
     y = F.conv2d(x, conv.weight, conv.bias, conv.stride, 0 if padded else conv.padding, conv.dilation, conv.groups)
     return normalise_activate(y, part.adn.N, part.adn.A, pad)
 
 
-def upsample_phases(up: UpSample, x: Tensor) -> Tensor | None:
+def upsample_phases(up: nn.Module, x: Tensor) -> Tensor | None:
     """The transposed convolution by the phases of its output: each is a 1 x 1 convolution, in one matrix product.
 
     Args:
