@@ -141,7 +141,12 @@ def check_local(cpus: float, gpus: float) -> None:
     Raises:
         InputError: names what was asked for and what there is.
     """
-    _check_resources(cpus, gpus, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+    _check_resources(cpus, gpus, [here()])
+
+
+def here() -> dict[str, float]:
+    """What this machine has, in Ray's words."""
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def check_cluster(ray: Any, cpus: float, gpus: float) -> None:

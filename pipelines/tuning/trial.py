@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
 from pipelines.tuning.population import change_settings, start_schedule
 
 FAILED = "failed"  # the key of a report that ends a trial, with the reason
+PATIENCE = "60"  # seconds in which a trial that is pruned leaves its process to the next one
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
@@ -61,6 +64,8 @@ def run_trial(config: dict[str, Any]) -> None:
     Args:
         config: "trial" (its number and point) and "sweep", see :func:`pipelines.tuning.sweep.trial_settings`.
     """
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = PATIENCE
+    gc.collect()  # the trial that this process trained before
     sweep, point = config["sweep"], config["trial"]["point"]
     number = number_of(tune.get_context().get_trial_name())  # config may be a copy of another trial's
     folder = trial_folder(Path(sweep["folder"]), number) if sweep["shared"] else Path.cwd() / "run"
