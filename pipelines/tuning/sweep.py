@@ -82,7 +82,9 @@ def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings:
             search_alg=search,
             scheduler=_scheduler(settings, space, ledger),
             max_concurrent_trials=settings.concurrent,
-            reuse_actors=True,  # a process trains one trial after the other: its imports take as long as a small trial
+            # The imports of a process take as long as a small trial. A searcher's next trial waits until the one before
+            # has its process: if it took one that is free, all small trials would run in the first.
+            reuse_actors=search is None,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

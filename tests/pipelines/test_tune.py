@@ -238,15 +238,8 @@ def test_a_population_and_a_storage_elsewhere(data, tmp_path):
         del content[key]
     path.write_text(yaml.safe_dump({**content, "scheduler.gamma": {"uniform": [0.1, 0.9]}}))
     out, storage = tmp_path / "sweep", (tmp_path / "elsewhere").as_uri()
-    more = [
-        "--trainer.max_epochs=2",
-        "--scheduler=pbt",
-        "--samples=2",
-        f"--storage={storage}",
-        "--objective",
-        "val_psnr",
-        "val_ssim",
-    ]
+    more = ["--scheduler=pbt", "--trainer.max_epochs=2", "--samples=2", f"--storage={storage}"]
+    more += ["--objective", "val_psnr", "val_ssim"]
     code, _, errors = Started(*flags(data, path, out, *more)).ends()
     assert code == 0, errors
     rows = read_table(out / "results.csv")
@@ -291,13 +284,7 @@ def two_nodes() -> Iterator[Any]:
 def test_a_lost_node_and_a_killed_trial(data, space, tmp_path, two_nodes):
     out, epochs = tmp_path / "sweep", 12  # a trial takes some seconds, so that it can be stopped on the way
     mark = os.environ[MARK]
-    more = [
-        f"--trainer.max_epochs={epochs}",
-        "--samples=6",
-        f"--address={two_nodes.address}",
-        "--scheduler=none",
-        "--searcher=optuna",
-    ]
+    more = [f"--trainer.max_epochs={epochs}", "--samples=6", f"--address={two_nodes.address}", "--scheduler=none"]
     started = Started(*flags(data, space, out, *more))
     raylet = two_nodes.second.all_processes["raylet"][0].process.pid
     victims: list[int] = []
@@ -329,7 +316,7 @@ def test_folders_of_killed_processes_are_removed_and_no_others(tmp_path, monkeyp
 
 def test_ctrl_c_says_how_to_go_on(data, space, tmp_path):
     out = tmp_path / "sweep"
-    started = Started(*flags(data, space, out, "--samples=2"))
+    started = Started(*flags(data, space, out, "--samples=2", "--searcher=optuna"))
     started.until(lambda: out.exists() and any(Ledger(out).rows(n) for n in statuses(out)))
     started.process.send_signal(signal.SIGTERM)
     code, _, errors = started.ends()
