@@ -408,8 +408,6 @@ def test_a_sweep_is_resumed_as_it_is(capsys, sweep, tmp_path):
 def test_two_ray_workers_train_as_two_processes_and_outlive_a_kill(data, tmp_path):
     """A worker is killed in mid-training: all go on from the last checkpoint, to the figures of Lightning's DDP."""
     epochs = ["--trainer.max_epochs=3", "--sampling=stride"]
-    devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    ddp = subprocess.Popen(command(data, tmp_path / "ddp", *epochs, *devices), stdout=subprocess.DEVNULL)
     arguments = [*command(data, tmp_path / "ray", *epochs)[3:], "--ray-workers=2"]
     started = Started(*arguments, module="pipelines.train")
     started.until(lambda: (tmp_path / "ray/metrics.csv").exists() and len(table(tmp_path / "ray")) >= 1)
@@ -418,7 +416,11 @@ def test_two_ray_workers_train_as_two_processes_and_outlive_a_kill(data, tmp_pat
     code, said, errors = started.ends()
     assert code == 0, errors
     assert "Quality" in said
-    assert ddp.wait(timeout=PATIENCE) == 0
+    devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    ddp = subprocess.run(
+        command(data, tmp_path / "ddp", *epochs, *devices), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ddp.returncode == 0, ddp.stderr
     assert len(json.loads((tmp_path / "ray/environment.json").read_text())["resumed"]) == 1
     for ours, theirs in zip(table(tmp_path / "ray"), table(tmp_path / "ddp"), strict=True):
         for key, value in theirs.items():
