@@ -20,7 +20,7 @@ from rich.table import Table
 from pipelines.command import run_command
 from recon.errors import InputError, check_choice
 
-NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets")
+NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning")
 OF_A_RUN = ("exactness", "evaluation")
 """Those that measure a trained network, and take its run folder."""
 ALL = NAMES + OF_A_RUN

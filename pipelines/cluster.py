@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from recon.errors import InputError
 
 OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
+PREFIX = "recon-ray-"
 SECONDS = 45  # to wait for a cluster and for its nodes
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
@@ -47,34 +49,61 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         address: None, "auto" or "host:port" of a running cluster, see :func:`check_address`.
     """
     os.environ.update(_QUIET)
-    temporary, on_terminate = None, signal.getsignal(signal.SIGTERM)
+    on_terminate = signal.getsignal(signal.SIGTERM)
     if address is None:
         os.environ.update({**_LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
-        temporary = tempfile.mkdtemp(prefix="recon-ray-")
-    import ray
+    with _temporary_folder() if address is None else nullcontext() as temporary:
+        import ray
 
+        try:
+            if address is None:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                    _temp_dir=temporary,
+                )
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one in its place that aborts the process
+            for name in ("ray", "ray.tune", "ray.train"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """Where Ray has its sockets and logs, locked while this process lives; those of killed processes are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with _locked(folder):
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                _temp_dir=temporary,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one in its place that aborts the process
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        yield ray
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        ray.shutdown()
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def check_address(address: str) -> None:
@@ -112,7 +141,12 @@ def check_local(cpus: float, gpus: float) -> None:
     Raises:
         InputError: names what was asked for and what there is.
     """
-    _check_resources(cpus, gpus, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+    _check_resources(cpus, gpus, [here()])
+
+
+def here() -> dict[str, float]:
+    """What this machine has, in Ray's words."""
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def check_cluster(ray: Any, cpus: float, gpus: float) -> None:
@@ -162,6 +196,25 @@ def check_storage(ray: Any, folder: Path) -> None:
                 raise InputError(f"the node {name} does not see {folder}: give a --storage that all nodes share")
     finally:
         probe.unlink(missing_ok=True)
+
+
+def check_remote_storage(storage: str) -> None:
+    """Refuse an address at which this machine cannot write, before Ray is started.
+
+    Raises:
+        InputError: says why.
+    """
+    from pyarrow import fs
+
+    try:
+        files, path = fs.FileSystem.from_uri(storage)
+        files.create_dir(path, recursive=True)
+        probe = f"{path}/.{secrets.token_hex(6)}.part"
+        with files.open_output_stream(probe):
+            pass
+        files.delete_file(probe)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write to --storage {storage} ({_first_line(error)}): give another") from None
 
 
 def _sees(probe: str) -> bool:

@@ -17,7 +17,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 NAMED = ("jsonargparse", "pytorch-lightning", "torch", "torchvision")  # libraries whose options are in a help text
-COMMANDS = ("train", "evaluate", "predict", "prepare")
+COMMANDS = ("train", "evaluate", "predict", "prepare", "tune")
 TASKS = ("mri", "ct", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 HELP = ("--help", "-h")
 WIDTH = "100"  # columns of the texts
@@ -41,6 +41,11 @@ def predict() -> int:
 def prepare() -> int:
     """``recon-prepare``."""
     return _run("prepare")
+
+
+def tune() -> int:
+    """``recon-tune``."""
+    return _run("tune")
 
 
 def _run(command: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task
-from pipelines.cluster import check_address, check_storage, ray_cluster
+from pipelines.cluster import check_address, check_storage, here, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
@@ -41,44 +42,43 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
     from pipelines.train import open_data
 
     open_data(config)
-    if config.ray_address is not None:
+    if config.ray_address is None:
+        _check_room(config, [here()])
+    else:
         check_address(config.ray_address)
     try:
         with ray_cluster(config.ray_address) as ray:
-            gpus = _uses_gpus(config, ray)
-            cpus = (config.threads or 1) + config.dataset.n_workers
-            _check_room(ray, config.ray_workers, cpus, gpus)
+            resources = _check_room(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             make_folder(folder)
             if config.ray_address is not None:
                 check_storage(ray, folder.resolve())
             write_config(folder, settings_of(config))
             print(f"Run folder: {folder}\nCurves:  tensorboard --logdir {folder}", flush=True)
-            _fit(config, folder.resolve(), {"CPU": cpus, **({"GPU": 1} if gpus else {})})
+            _fit(config, folder.resolve(), resources)
     except KeyboardInterrupt:
         raise Interrupted(f"the last whole epoch is saved; go on with: recon-train --resume {folder}") from None
     _report(config, folder)
 
 
-def _uses_gpus(config: Namespace, ray: Any) -> bool:
-    if config.trainer.accelerator == "auto":
-        return bool(ray.cluster_resources().get("GPU", 0))
-    return config.trainer.accelerator in ("gpu", "cuda")
-
-
-def _check_room(ray: Any, n_workers: int, cpus: int, gpus: bool) -> None:
-    """Refuse more than the cluster has, instead of waiting for it.
+def _check_room(config: Namespace, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What each worker takes; refuse more of them than there is room for, instead of waiting for it.
 
     Raises:
         InputError: names what was asked for and how much there is room for.
     """
-    room = 0
-    for node in ray.nodes():
-        has = node["Resources"]
-        fits = int(has.get("CPU", 0) // cpus)
-        room += min(fits, int(has.get("GPU", 0))) if gpus else fits
-    if n_workers > room:
-        each = f"{cpus} CPUs{' and a GPU' if gpus else ''}"
-        raise InputError(f"--ray-workers is {n_workers}, of {each} each, but there is room for {room}: give less")
+    accelerator = config.trainer.accelerator
+    gpus = any(node.get("GPU", 0) for node in nodes) if accelerator == "auto" else accelerator in ("gpu", "cuda")
+    resources: dict[str, float] = {
+        "CPU": (config.threads or 1) + config.dataset.n_workers,
+        **({"GPU": 1} if gpus else {}),
+    }
+    room = sum(min(int(node.get(name, 0) // amount) for name, amount in resources.items()) for node in nodes)
+    if config.ray_workers > room:
+        each = f"{resources['CPU']} CPUs{' and a GPU' if gpus else ''}"
+        raise InputError(
+            f"--ray-workers is {config.ray_workers}, of {each} each, but there is room for {room}: give less"
+        )
+    return resources
 
 
 def _fit(config: Namespace, folder: Path, resources: dict[str, float]) -> None:

@@ -18,7 +18,14 @@ from typing import Any
 import torch
 
 from pipelines import evaluate
-from pipelines.cluster import check_address, check_cluster, check_local, check_storage, ray_cluster
+from pipelines.cluster import (
+    check_address,
+    check_cluster,
+    check_local,
+    check_remote_storage,
+    check_storage,
+    ray_cluster,
+)
 from pipelines.command import DONE, INTERRUPTED, Interrupted, Parser, run_command
 from pipelines.config import load
 from pipelines.data import describe_data
@@ -93,6 +100,8 @@ def _tune(argv: list[str]) -> None:
         check_local(request.settings.cpus, request.settings.gpus)
     else:
         check_address(arguments.address)
+    if request.settings.storage is not None:
+        check_remote_storage(request.settings.storage)
     if arguments.resume is None:
         make_folder(folder)
     with _alone(folder):

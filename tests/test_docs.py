@@ -13,7 +13,19 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import evaluation, exactness, layers, loading, metrics, networks, resnets, scale, tomography, vision
+from benchmarks import (
+    evaluation,
+    exactness,
+    layers,
+    loading,
+    metrics,
+    networks,
+    resnets,
+    scale,
+    tomography,
+    tuning,
+    vision,
+)
 from pipelines import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
@@ -43,6 +55,7 @@ COMMANDS = {
     "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
+    "python -m benchmarks.tuning": tuning.main,
     "python -m benchmarks.vision": vision.main,
     "python -m benchmarks": benchmarks.main,
 }
@@ -90,6 +103,7 @@ SMALL = {
     "python -m benchmarks.scale": [
         *("--volumes", "2", "--slices=2", "--sizes", "32", "--widths", "2", "--repeats=1", "--out=scale.png")
     ],
+    "python -m benchmarks.tuning": ["--trials=1", "--epochs=1", "--batches=1"],
     "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 

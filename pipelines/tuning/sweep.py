@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -83,6 +82,9 @@ def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings:
             search_alg=search,
             scheduler=_scheduler(settings, space, ledger),
             max_concurrent_trials=settings.concurrent,
+            # The imports of a process take as long as a small trial. A searcher's next trial waits until the one before
+            # has its process: if it took one that is free, all small trials would run in the first.
+            reuse_actors=search is None,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
@@ -95,9 +97,7 @@ def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings:
             verbose=0,
         ),
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*reuse_actors.*")  # a new process for each start: no state is left
-        tuner.fit()
+    tuner.fit()
 
 
 class _Search(OptunaSearch):

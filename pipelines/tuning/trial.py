@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
 from pipelines.tuning.population import change_settings, start_schedule
 
 FAILED = "failed"  # the key of a report that ends a trial, with the reason
+PATIENCE = "60"  # seconds in which a trial that is pruned leaves its process to the next one
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
@@ -61,6 +66,8 @@ def run_trial(config: dict[str, Any]) -> None:
     Args:
         config: "trial" (its number and point) and "sweep", see :func:`pipelines.tuning.sweep.trial_settings`.
     """
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = PATIENCE
+    _free_memory()
     sweep, point = config["sweep"], config["trial"]["point"]
     number = number_of(tune.get_context().get_trial_name())  # config may be a copy of another trial's
     folder = trial_folder(Path(sweep["folder"]), number) if sweep["shared"] else Path.cwd() / "run"
@@ -78,6 +85,14 @@ def run_trial(config: dict[str, Any]) -> None:
         if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
             raise
         tune.report({FAILED: f"{type(error).__name__}: {' '.join(str(error).split())}"})
+
+
+def _free_memory() -> None:
+    """Give back what the trial that this process trained before has left."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what an ended thread has freed
 
 
 def _prepare(folder: Path, number: int, point: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:

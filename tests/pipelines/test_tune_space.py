@@ -15,6 +15,7 @@ import ray
 import torch
 import yaml
 
+import configs
 from pipelines import train, tune
 from pipelines.checkpoints import read_checkpoint
 from pipelines.config import parse, settings_of
@@ -102,12 +103,14 @@ def test_what_is_no_space(content, says):
         parse_space(content, KNOWN, "space.yaml")
 
 
-@pytest.mark.parametrize("sample", [True, False])
-@pytest.mark.parametrize("task", ["mri", "ct"])
-def test_the_bundled_spaces_are_accepted_by_their_tasks(task, sample):
-    content = yaml.safe_load(default_space(task, sample).read_text())
-    space = parse_space(content, list(flat(settings_of(parse([f"--task={task}"])))), "")
-    assert set(space.sweep) <= set(NO_FLAGS)
+@pytest.mark.parametrize("path", sorted((Path(configs.__file__).parent / "tune").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
+    """Their corners are built and the bundled data opened, as before any sweep."""
+    task = path.stem.removesuffix("_sample")
+    assert default_space(task, path.stem != task) == path
+    request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}"])
+    assert request.space.parameters
+    assert request.settings.samples == request.space.sweep["samples"]
 
 
 def test_every_corner_of_the_sample_space_builds(tmp_path):
