@@ -36,7 +36,7 @@ WIDTHS = (32, 32, 64, 128, 256)
 FEATURES = (*WIDTHS, WIDTHS[0])
 ACTIVATION, NORM = ("leakyrelu", {"negative_slope": 0.1, "inplace": True}), ("instance", {"affine": True})
 BATCH = 2
-LIMIT_SAME, LIMIT_KERNELS, LIMIT_GRADIENTS = 1e-5, 1e-6, 1e-3
+LIMIT_SAME, LIMIT_KERNELS, LIMIT_GRADIENTS = 1e-5, 2e-6, 1e-3  # either form is 1.5e-6 from the same in float64
 
 
 class PublishedUNet(nn.Module):

@@ -90,7 +90,7 @@ def _targets(
     """For each image of :func:`join` and each of its planes: the shift, and the number of the joined plane."""
     moves = [np.zeros((batch * n, 2), np.int64) for n in n_channels]
     if shifts is not None:
-        moves[-1] = (shifts % torch.tensor(size)).repeat_interleave(n_channels[-1], 0).numpy()
+        moves[-1] = np.repeat(shifts.numpy() % np.array(size), n_channels[-1], axis=0)
     planes = np.arange(batch * sum(n_channels)).reshape(batch, -1)
     parts = np.split(planes, np.cumsum(n_channels)[:-1], axis=1)
     return [(move, np.ascontiguousarray(part).reshape(-1)) for move, part in zip(moves, parts, strict=True)]
@@ -140,4 +140,6 @@ def normalise_back(
 
 def _affine(weight: Tensor, bias: Tensor, batch: int) -> np.ndarray:
     """Weight and bias of each plane, float64."""
-    return torch.stack([weight, bias], dim=1).detach().double().repeat(batch, 1).numpy()
+    affine = np.empty((batch, len(weight), 2))
+    affine[:, :, 0], affine[:, :, 1] = weight.detach().numpy(), bias.detach().numpy()
+    return affine.reshape(-1, 2)
