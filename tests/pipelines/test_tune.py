@@ -316,12 +316,13 @@ def test_folders_of_killed_processes_are_removed_and_no_others(tmp_path, monkeyp
 
 def test_ctrl_c_says_how_to_go_on(data, space, tmp_path):
     out = tmp_path / "sweep"
-    started = Started(*flags(data, space, out, "--samples=2", "--searcher=optuna"))
-    started.until(lambda: out.exists() and any(Ledger(out).rows(n) for n in statuses(out)))
+    more = ["--samples=2", "--concurrent=1", "--searcher=optuna", "--objective", "val_psnr", "val_nmse_eq"]
+    started = Started(*flags(data, space, out, *more, "--scheduler=none"))
+    started.until(lambda: out.exists() and "complete" in statuses(out).values())
     started.process.send_signal(signal.SIGTERM)
     code, _, errors = started.ends()
     assert code == 130, errors
-    assert f"recon-tune --resume {out}" in errors
+    assert f"1 of 2 trials have ended; go on with: recon-tune --resume {out}" in errors
     assert "Traceback" not in errors
 
 
