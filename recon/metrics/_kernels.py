@@ -8,13 +8,12 @@ once per machine (2 s).
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recon.compiled import compiled
+from recon.compiled import compiled, share_out
 
 THREAD_PIXELS = 2**19  # for each thread, 1 ms: less would not pay for starting it
 
@@ -40,13 +39,8 @@ def _images(*images: Tensor) -> list[np.ndarray]:
 
 
 def _run(kernel: Callable[..., None], *arrays: np.ndarray) -> None:
-    """Share the slices out among torch's number of threads."""
-    n_threads = min(torch.get_num_threads(), len(arrays[0]), arrays[0].size // THREAD_PIXELS)
-    if n_threads < 2:
-        return kernel(*arrays)
-    parts = [np.array_split(array, n_threads) for array in arrays]
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(kernel, *parts))
+    """Share the slices out among torch's threads."""
+    share_out(lambda a, b: kernel(*(array[a:b] for array in arrays)), len(arrays[0]), arrays[0].size, THREAD_PIXELS)
 
 
 @compiled("number[:, :, ::1], number[:, :, ::1], float64[:, ::1]")
