@@ -96,21 +96,14 @@ def _pool_back(
 @_inner
 def _pixel(plane, i, j, rows, columns, PHASES: tl.constexpr):
     """Where the pixel (i, j) of a plane lies in memory; with ``PHASES`` each plane is stored as its four phases."""
-    if PHASES:  # noqa: SIM108 (Triton compiles one branch)
-        pixel = ((i % 2 * 2 + j % 2) * (rows // 2) + i // 2) * (columns // 2) + j // 2
-    else:
-        pixel = i * columns + j
-    return plane * rows * columns + pixel
+    phase = (i % 2 * 2 + j % 2) * (rows // 2) * (columns // 2)
+    return plane * rows * columns + (phase + i // 2 * (columns // 2) + j // 2 if PHASES else i * columns + j)
 
 
 @_inner
 def _shift(shifts_ptr, sample, axis: tl.constexpr, size):
     """A sample's shift modulo the size, between -size and size."""
-    if shifts_ptr is None:  # noqa: SIM108
-        shift = 0
-    else:  # a return in one branch alone would compile both
-        shift = (tl.load(shifts_ptr + 2 * sample + axis) % size).to(tl.int32)
-    return shift
+    return 0 if shifts_ptr is None else (tl.load(shifts_ptr + 2 * sample + axis) % size).to(tl.int32)
 
 
 @_kernel
@@ -346,9 +339,10 @@ def normalise_back(
     grad, x = grad.detach().contiguous(), x.detach().contiguous()
     batch, channels, rows, columns = x.shape
     size = (rows, columns)
-    result, sums, numbers = torch.empty_like(x), _space(x, size, 2), _numbers(statistics, weight, bias)
-    constants = {"SLOPE": slope, **_repeats(grad.shape[2:], size)}
-    _launch(_activation_back, batch * channels, size, grad, x, numbers, result, sums, rows, columns, pad, **constants)
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    sums, numbers = _space(x, size, 2), _numbers(statistics, weight, bias)
+    arguments, repeats = (x, numbers, result, sums, rows, columns, pad), _repeats(grad.shape[2:], size)
+    _launch(_activation_back, batch * channels, size, grad, *arguments, SLOPE=slope, **repeats)
     totals = sums.sum(2)
     if over != "given":
         means = totals / (rows * columns)
