@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import recon
 from recon.compiled import compiles, share_out
 from recon.layers import MaxNorm, PolyphaseMaxPool, circular_pad, circular_shift, use_kernels
 from recon.networks import UNet, record_margins
@@ -158,3 +161,18 @@ def test_without_numba_everything_runs_and_it_is_said_once():
     assert done.returncode == 0, done.stderr
     assert "torch.Size([1, 1, 16, 16])" in done.stdout
     assert (done.stdout + done.stderr).count("numba cannot be imported") == 1
+
+
+def test_without_a_place_for_the_cache_everything_runs(tmp_path):
+    package = tmp_path / "recon"
+    shutil.copytree(Path(recon.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "layers" / "__pycache__").touch()  # a file where the folder would be: it stops even root
+    pad = "recon.layers.circular_pad(torch.ones(1, 1, 2, 2), [(1, 1)] * 2)"
+    says = f"import recon, torch; print(recon.__file__); print({pad})"
+    environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": os.devnull, "HOME": os.devnull}
+    environment |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(package))
+    assert "[1., 1., 1., 1.]" in done.stdout
+    assert not list(package.rglob("*.nbi"))
