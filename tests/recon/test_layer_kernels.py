@@ -20,6 +20,13 @@ from tests.properties import shift_error
 SIZES = [(4, 6), (16, 8), (10, 26), (32, 64)]
 
 
+@pytest.fixture(autouse=True)
+def number_of_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def images(size, dtype=torch.float64, channels=3):
     x = torch.randn(2, channels, *size, dtype=dtype, generator=torch.Generator().manual_seed(0))
     return x.requires_grad_()
