@@ -6,7 +6,6 @@ the quartiles, and ratios are those of each turn, which a machine that becomes s
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -31,6 +30,7 @@ from tqdm import tqdm
 from pipelines.arithmetic import exact_arithmetic
 from pipelines.command import Parser
 from pipelines.devices import find_device
+from pipelines.memory import give_back_freed_memory
 from recon.errors import InputError
 
 LIBRARIES = ["benchmarks.harness", "data_prep", "fastmri.data.subsample", "matplotlib.figure", "recon.networks"]
@@ -165,8 +165,7 @@ def peak(prepare: Callable[[], Run], device: torch.device) -> float | None:
         return (torch.cuda.max_memory_allocated(device) - allocated) / 2**20
     if not Path("/proc/self/clear_refs").exists():
         return None
-    with suppress(OSError, AttributeError):  # not glibc's: what was freed may then count as had before
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()  # or it would count as had before
     Path("/proc/self/clear_refs").write_text("5")  # the most it ever had is what it has now
     before = memory("VmRSS")
     run()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import yaml
 from ray import tune
 
 from data_prep import replace_file
+from pipelines.memory import give_back_freed_memory, keep_freed_memory
 from pipelines.train import train
 from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
 from pipelines.tuning.population import change_settings, start_schedule
@@ -68,6 +67,7 @@ def run_trial(config: dict[str, Any]) -> None:
     """
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = PATIENCE
     _free_memory()
+    keep_freed_memory()
     sweep, point = config["sweep"], config["trial"]["point"]
     number = number_of(tune.get_context().get_trial_name())  # config may be a copy of another trial's
     folder = trial_folder(Path(sweep["folder"]), number) if sweep["shared"] else Path.cwd() / "run"
@@ -91,8 +91,7 @@ def _free_memory() -> None:
     """Give back what the trial that this process trained before has left."""
     gc.collect()
     torch.cuda.empty_cache()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what an ended thread has freed
+    give_back_freed_memory()  # also what an ended thread has freed
 
 
 def _prepare(folder: Path, number: int, point: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from recon.compiled import use_kernels
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.normalisation import can_fuse, normalise_activate
-from recon.layers.padding import circular_pad, is_circular, set_padding_mode
+from recon.layers.padding import circular_pad, is_circular, is_plain, set_padding_mode
 from recon.layers.phases import (
     align,
     check_sizes,
@@ -31,6 +31,7 @@ __all__ = [
     "circular_shift",
     "decimate",
     "is_circular",
+    "is_plain",
     "merge_phases",
     "normalise_activate",
     "phase_margin",

@@ -1,10 +1,13 @@
 """Compiled loops over planes, the images of all samples and channels: ``(batch * channel, rows, columns)``.
 
 Pixels are computed with IEEE's arithmetic in the order written, so that a pixel's value does not depend on where it
-lies. Sums are float64, in an order that the compiler chooses. Importing this module compiles it, once per machine.
+lies. Sums are float64, in an order that the compiler chooses. Importing this module compiles it, once per machine; all
+loops are in this one file, since numba's cache notices only the changes of a function's own file.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -13,6 +16,7 @@ from recon.compiled import compiled
 
 PLANES = "number[:, :, ::1]"
 PHASES = "number[:, :, :, ::1]"
+Row = Plane = np.ndarray
 
 _inner = njit(nogil=True, error_model="numpy")
 _any_order = njit(nogil=True, error_model="numpy", fastmath={"reassoc"})
@@ -47,7 +51,7 @@ def pool_energies(x: np.ndarray, energies: np.ndarray) -> None:
 
 
 @_inner
-def _largest(a, b, c, d):  # type: ignore[no-untyped-def]
+def _largest(a: Any, b: Any, c: Any, d: Any) -> Any:
     """The first maximum of a window in row-major order (a NaN is larger than all), and its place."""
     best, at = a, np.uint8(0)
     if b > best or b != b:
@@ -60,7 +64,7 @@ def _largest(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _pick(one, other, line, place):  # type: ignore[no-untyped-def]
+def _pick(one: Row, other: Row, line: Row, place: Row) -> None:
     for j in range(len(line)):
         line[j], place[j] = _largest(one[2 * j], one[2 * j + 1], other[2 * j], other[2 * j + 1])
 
@@ -82,7 +86,7 @@ def pool_pick(x: np.ndarray, phase: np.ndarray, out: np.ndarray, where: np.ndarr
 
 
 @_inner
-def _spread(line, place, first, out):  # type: ignore[no-untyped-def]
+def _spread(line: Row, place: Row, first: int, out: Row) -> None:
     """Bits of numbers to one of two places, first or first + 1, and zeros to the other; masks make it one branch."""
     for j in range(len(line)):
         g, at = line[j], np.int32(place[j])
@@ -91,7 +95,7 @@ def _spread(line, place, first, out):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _spread_circularly(line, place, first, c, out):  # type: ignore[no-untyped-def]
+def _spread_circularly(line: Row, place: Row, first: int, c: int, out: Row) -> None:
     """The same for pairs that begin at column c of ``out``, 0 or 1."""
     if c == 0:
         _spread(line, place, first, out)
@@ -116,19 +120,19 @@ def pool_back(grad: np.ndarray, phase: np.ndarray, where: np.ndarray, out: np.nd
 
 
 @_inner
-def _copy(source, line):  # type: ignore[no-untyped-def]
+def _copy(source: Row, line: Row) -> None:
     for j in range(len(line)):
         line[j] = source[j]
 
 
 @_inner
-def _add(given, line):  # type: ignore[no-untyped-def]
+def _add(given: Row, line: Row) -> None:
     for j in range(len(line)):
         line[j] += given[j]
 
 
 @_inner
-def _repeat(source, first, line):  # type: ignore[no-untyped-def]
+def _repeat(source: Row, first: int, line: Row) -> None:
     """Fill a row with a periodic one, from its column ``first`` on."""
     j, k = 0, first
     while j < len(line):
@@ -138,7 +142,7 @@ def _repeat(source, first, line):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _collect_row(given, i, first, n_rows, line):  # type: ignore[no-untyped-def]
+def _collect_row(given: Plane, i: int, first: int, n_rows: int, line: Row) -> None:
     """The sum of all that :func:`_repeat` copied from a row to the rows i, i + n_rows, ... of ``given``."""
     line[:] = 0
     for r in range(i, len(given), n_rows):
@@ -171,14 +175,14 @@ def collect(out: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, lef
 
 
 @_inner
-def _weave(even, odd, line):  # type: ignore[no-untyped-def]
+def _weave(even: Row, odd: Row, line: Row) -> None:
     for j in range(len(even)):
         line[2 * j] = even[j]
         line[2 * j + 1] = odd[j]
 
 
 @_inner
-def _unweave(line, even, odd):  # type: ignore[no-untyped-def]
+def _unweave(line: Row, even: Row, odd: Row) -> None:
     for j in range(len(even)):
         even[j] = line[2 * j]
         odd[j] = line[2 * j + 1]
@@ -214,7 +218,7 @@ def collect_phases(
 
 
 @_any_order
-def _sums(x):  # type: ignore[no-untyped-def]
+def _sums(x: Plane) -> tuple[float, float]:
     """Sum and sum of squares of a plane."""
     total, squares = 0.0, 0.0
     for i in range(len(x)):
@@ -227,7 +231,7 @@ def _sums(x):  # type: ignore[no-untyped-def]
 
 
 @_any_order
-def _products(g, x, centre):  # type: ignore[no-untyped-def]
+def _products(g: Row, x: Row, centre: float) -> tuple[float, float]:
     """Sum of g and of g (x - centre) over a row."""
     total, products = 0.0, 0.0
     for j in range(len(g)):
@@ -296,7 +300,7 @@ def normalise(
 
 
 @_inner
-def _activation_back(grad, x, numbers, pad, out, line):  # type: ignore[no-untyped-def]
+def _activation_back(grad: Plane, x: Plane, numbers: Row, pad: int, out: Plane, line: Row) -> tuple[float, float]:
     """The gradient before the activation, into ``out``; returns its sum and its sum of products with x - mean."""
     n_rows, n_columns = x.shape
     mean, scale, bias, slope = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -314,7 +318,7 @@ def _activation_back(grad, x, numbers, pad, out, line):  # type: ignore[no-untyp
 
 
 @_inner
-def _statistics_back(x, mean, scale, first, second, out):  # type: ignore[no-untyped-def]
+def _statistics_back(x: Plane, mean: float, scale: float, first: float, second: float, out: Plane) -> None:
     """scale (g - first - second (x - mean)), g being in ``out``."""
     for i in range(len(x)):
         row, result = x[i], out[i]

@@ -139,7 +139,13 @@ _PLAIN = {circular: plain for plain, circular in _CIRCULAR.items()}
 
 def is_circular(convolution: nn.Module) -> bool:
     """Whether a (transposed) convolution pads circularly."""
-    return type(convolution) in _PLAIN
+    return isinstance(convolution, _CircularConv | _CircularConvTranspose)
+
+
+def is_plain(convolution: nn.Module) -> bool:
+    """Whether a 2-D (transposed) convolution computes what its class says, and not what a subclass makes of it."""
+    forwards = (nn.Conv2d.forward, _CircularConv.forward, nn.ConvTranspose2d.forward, _CircularConvTranspose.forward)
+    return isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d) and type(convolution).forward in forwards
 
 
 def set_padding_mode(module: nn.Module, mode: str) -> Any:

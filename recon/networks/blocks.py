@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
-from recon.layers import can_fuse, circular_shift, is_circular, normalise_activate
+from recon.layers import can_fuse, circular_shift, is_circular, is_plain, normalise_activate
 from recon.layers.ops import has_kernels, join
 
 
@@ -48,8 +48,8 @@ class ConvBlock(TwoConv):
 
     def _fuses(self, x: Tensor) -> bool:
         parts: tuple[Any, Any] = (self.conv_0, self.conv_1)
-        known = all(can_fuse(x, part.adn.N, part.adn.A) and not _drops(part.adn) for part in parts)
-        return known and not _is_watched(self)
+        known = all(is_plain(part.conv) and can_fuse(x, part.adn.N, part.adn.A) for part in parts)
+        return known and not any(_drops(part.adn) for part in parts) and not _is_watched(self)
 
 
 def _drops(adn: Any) -> bool:
@@ -59,7 +59,8 @@ def _drops(adn: Any) -> bool:
 
 def _is_watched(module: nn.Module) -> bool:
     """Whether a hook waits inside, for which the modules must run one by one."""
-    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(m, name) for m in module.modules() for name in hooks)
 
 
 def _convolve(part: Any, x: Tensor, padded: int, pad: int) -> Tensor:
@@ -83,9 +84,10 @@ def upsample_phases(up: nn.Module, x: Tensor) -> Tensor | None:
     if not has_kernels(x) or _is_watched(up):
         return None
     transposed = getattr(up, "deconv", None)
-    if not isinstance(transposed, nn.ConvTranspose2d) or transposed.kernel_size != (2, 2):
+    if not isinstance(transposed, nn.ConvTranspose2d) or not is_plain(transposed):
         return None
-    if transposed.stride != (2, 2) or transposed.padding != (0, 0) or transposed.groups != 1:
+    geometry = (transposed.kernel_size, transposed.stride, transposed.padding, transposed.output_padding)
+    if geometry != ((2, 2), (2, 2), (0, 0), (0, 0)) or (transposed.dilation, transposed.groups) != ((1, 1), 1):
         return None
     weight = transposed.weight.permute(1, 2, 3, 0).reshape(-1, transposed.in_channels, 1, 1)
     bias = None if transposed.bias is None else transposed.bias.repeat_interleave(4)

@@ -189,6 +189,30 @@ def test_hooks_inside_a_block_are_called():
     assert seen == ["InstanceNorm2d", "CircularConvTranspose2d", "CircularConv2d"]
 
 
+@pytest.mark.parametrize("padding", ["circular", "zeros"])
+def test_what_others_make_of_a_layer_is_kept(padding):
+    network = UNet(widths=(4, 6), norm="instance", padding=padding).eval()
+    x = images(1, 1, 8, 8, dtype=torch.float32).detach()
+    nn.utils.parametrizations.weight_norm(network.encoders[0].conv_1.conv)  # a subclass with the same forward
+    nn.utils.parametrizations.weight_norm(network.ups[0].deconv)
+    with use_kernels(False):
+        plain = network(x)
+    torch.testing.assert_close(network(x), plain, rtol=1e-5, atol=1e-6)
+
+    class Twice(type(network.decoders[0].conv_0.conv)):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network.head.weight.data.fill_(1)
+    network.decoders[0].conv_1.adn.N.eps = 1.0  # without which the norm would take the factor out
+    before = network(x)
+    network.decoders[0].conv_1.conv.__class__ = Twice
+    with use_kernels(False):
+        assert difference(network(x), before) > 1e-3
+        plain = network(x)
+    torch.testing.assert_close(network(x), plain, rtol=1e-5, atol=1e-5)
+
+
 def test_dropout_is_kept():
     network = UNet(widths=(4, 6), norm="instance", dropout=0.5)
     x = images(1, 1, 8, 8, dtype=torch.float32).detach()
