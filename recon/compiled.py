@@ -6,6 +6,7 @@ Without numba, or with ``RECON_KERNELS=0`` in the environment, the plain forms r
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import os
 import sys
@@ -15,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 
 Loop = Callable[..., None]
@@ -64,29 +67,48 @@ def _has_numba() -> bool:
 
 
 def compiled(arguments: str, dtypes: Sequence[str] = ("float32", "float64")) -> Callable[[Loop], Loop]:
-    """Compile a loop for arrays of each dtype, without the GIL, once per machine.
+    """Compile a loop without the GIL, for each dtype where it is first called with it, once per machine.
 
-    Both at once and in this order, by which numba numbers the files of its cache: processes that compile at the same
-    time then write the same ones. They lie in the loop's own ``__pycache__`` or, where that is read-only, in the
-    user's cache folder. Threads are left to the caller, since numba's abort a process that forks or has threads
-    itself; arithmetic is that of IEEE, in the order written.
+    Each dtype has a function of its own name, and so files of its own in numba's cache: processes that compile at the
+    same time write the same ones. They lie in the loop's ``__pycache__`` or, where that is read-only, in the user's
+    cache folder. Threads are left to the caller, since numba's abort a process that forks or has threads itself;
+    arithmetic is that of IEEE, in the order written.
 
     Args:
-        arguments: numba's types of what the loop takes, with ``number`` for the dtype: ``"number[::1], int64"``.
-        dtypes: numba's names.
+        arguments: numba's types of what the loop takes, with ``number`` for the dtype: ``"number[::1], int64"``. The
+            first one is an array of that dtype.
+        dtypes: for which it can be called.
     """
-    from numba import njit
 
-    signatures = [f"void({arguments.replace('number', dtype)})" for dtype in dtypes]
-    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    def compile_(loop: Loop) -> Loop:
+        lock, found = threading.Lock(), dict[str, Loop]()
 
-    def compile_(function: Loop) -> Loop:
-        try:
-            return njit(signatures, cache=True, **settings)(function)
-        except Exception:  # no cache folder can be written, its disk is full, a file in it is broken
-            return njit(signatures, **settings)(function)
+        @functools.wraps(loop)
+        def call(first: np.ndarray, *rest: object) -> None:
+            dtype = first.dtype.name
+            if dtype not in found:
+                with lock:
+                    if dtype not in found:
+                        assert dtype in dtypes
+                        found[dtype] = _compile(loop, arguments.replace("number", dtype), dtype)
+            found[dtype](first, *rest)
+
+        return call
 
     return compile_
+
+
+def _compile(loop: Loop, arguments: str, dtype: str) -> Loop:
+    from numba import njit
+
+    assert isinstance(loop, FunctionType)
+    named = FunctionType(loop.__code__, loop.__globals__, loop.__name__, loop.__defaults__, loop.__closure__)
+    named.__qualname__, named.__module__ = f"{loop.__qualname__}_{dtype}", loop.__module__
+    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(f"void({arguments})", cache=True, **settings)(named)
+    except Exception:  # no cache folder can be written, its disk is full, a file in it is broken
+        return njit(f"void({arguments})", **settings)(named)
 
 
 def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 2**16) -> None:

@@ -1,8 +1,8 @@
 """Compiled loops over planes, the images of all samples and channels: ``(batch * channel, rows, columns)``.
 
 Pixels are computed with IEEE's arithmetic in the order written, so that a pixel's value does not depend on where it
-lies. Sums are float64, in an order that the compiler chooses. Importing this module compiles it, once per machine; all
-loops are in this one file, since numba's cache notices only the changes of a function's own file.
+lies. Sums are float64, in an order that the compiler chooses. Each loop is compiled where it is first called, once per
+machine. All are in this one file, since numba's cache notices only the changes of a function's own file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from recon.compiled import compiled
 
 PLANES = "number[:, :, ::1]"
 PHASES = "number[:, :, :, ::1]"
-Row = Plane = np.ndarray
+Row = np.ndarray
+Plane = np.ndarray
 
 _inner = njit(nogil=True, error_model="numpy")
 _any_order = njit(nogil=True, error_model="numpy", fastmath={"reassoc"})

@@ -4,8 +4,8 @@ The weights of a pixel and a ray are computed once for all slices, and the inner
 vector instructions. Its operations are those of IEEE arithmetic in a fixed order (no fastmath), so that a slice's
 result depends neither on the slices beside it nor on the number of threads. Threads are Python's (the kernels release
 the GIL), as many as ``torch.get_num_threads()``: unlike numba's own pools and OpenMP's they survive the fork of a
-data-loading worker, may be started from several threads and do not spin while they wait. Importing this module
-compiles it once per machine (3 s).
+data-loading worker, may be started from several threads and do not spin while they wait. Each function
+is compiled where it is first called, once per machine.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _lay(values, lines, scale, padding, first):  # type: ignore[no-untyped-def]
                 values[line, padding + k, lane] = factor * lines[lane, line, k]
 
 
-@compiled("number[::1], int64, int64, number[::1], int64, int64, int64, int64, float64, float64, float64")
+@numba.njit(nogil=True, error_model="numpy")
 def _add(sums, y, n, values, line, length, lanes, padding, start, slope, radius):  # type: ignore[no-untyped-def]
     """sums[y + t] += sum_k max(0, 1 - |k - c| / radius) values[line, k] for all t < n, where c = start + t slope."""
     number, width = values.dtype.type, _index(lanes)

@@ -187,7 +187,7 @@ def test_cache_that_cannot_be_used_does_no_harm(damage, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file"))
     else:
-        compiled("number[:, :, ::1], float64[::1]")(_double)
+        compiled("number[:, :, ::1], float64[::1]")(_double)(np.ones((2, 1, 1)), np.empty(2))
         files = list(tmp_path.rglob("*.nbi"))
         assert files
         for file in files:
