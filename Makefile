@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/recon-train --task mri $(ARGS)
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

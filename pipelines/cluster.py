@@ -25,6 +25,7 @@ from recon.errors import InputError
 OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
 PREFIX = "recon-ray-"
 SECONDS = 45  # to wait for a cluster and for its nodes
+LONGEST_SOCKET = 107  # bytes in the path of a Unix socket
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -142,6 +143,21 @@ def check_local(cpus: float, gpus: float) -> None:
         InputError: names what was asked for and what there is.
     """
     _check_resources(cpus, gpus, [here()])
+    check_temporary_folder()
+
+
+def check_temporary_folder() -> None:
+    """Refuse a temporary folder in which Ray's sockets would have too long a path.
+
+    Raises:
+        InputError: says how to get another.
+    """
+    folder = tempfile.gettempdir()
+    longest = Path(
+        folder, f"{PREFIX}abcdefgh", f"session_2026-01-01_00-00-00_000000_{os.getpid()}", "sockets/plasma_store"
+    )
+    if len(os.fsencode(longest)) > LONGEST_SOCKET:
+        raise InputError(f"Ray's sockets do not fit into {folder}: set TMPDIR to a folder with a shorter path, as /tmp")
 
 
 def here() -> dict[str, float]:

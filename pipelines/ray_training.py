@@ -13,7 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task
-from pipelines.cluster import check_address, check_storage, here, ray_cluster
+from pipelines.cluster import check_address, check_storage, check_temporary_folder, here, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
@@ -44,6 +44,7 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
     open_data(config)
     if config.ray_address is None:
         _check_room(config, [here()])
+        check_temporary_folder()
     else:
         check_address(config.ray_address)
     try:
