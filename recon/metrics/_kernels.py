@@ -1,8 +1,8 @@
 """The metrics' sums over CPU images as compiled loops; the equations are those of :mod:`recon.metrics.quality`.
 
 One pass with a few rows at hand, where whole images in float64 would each cross the memory. One thread sums a slice,
-in one order: its numbers depend neither on the batch nor on the number of threads. Each is
-compiled where it is first called, once per machine (2 s).
+in one order: its numbers depend neither on the batch nor on the number of threads. Each loop is compiled where it is
+first called, once per machine.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The weights of a pixel and a ray are computed once for all slices, and the inner
 vector instructions. Its operations are those of IEEE arithmetic in a fixed order (no fastmath), so that a slice's
 result depends neither on the slices beside it nor on the number of threads. Threads are Python's (the kernels release
 the GIL), as many as ``torch.get_num_threads()``: unlike numba's own pools and OpenMP's they survive the fork of a
-data-loading worker, may be started from several threads and do not spin while they wait. Each function
-is compiled where it is first called, once per machine.
+data-loading worker, may be started from several threads and do not spin while they wait. Each loop is compiled where it
+is first called, once per machine.
 """
 
 from __future__ import annotations
