@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.compiled import compiles
 from recon.errors import InputError, check_choice
@@ -147,6 +147,30 @@ def back_projection(sinogram: Tensor, geometry: ParallelBeam) -> Tensor:
     """
     _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
     return _apply(sinogram, ("transpose", "project", _joseph(geometry)))
+
+
+class RayTransform(nn.Module):
+    """The ray transform A of a geometry, with its exact adjoint, as an operator.
+
+    Args:
+        geometry: of the scan.
+    """
+
+    def __init__(self, geometry: ParallelBeam) -> None:
+        super().__init__()
+        self.geometry = geometry
+
+    def forward(self, image: Tensor) -> Tensor:
+        """A x: 1/m ``(..., rows, columns)`` to line integrals ``(..., angles, detectors)``."""
+        return ray_transform(image, self.geometry)
+
+    def adjoint(self, sinogram: Tensor) -> Tensor:
+        """A^T y: line integrals ``(..., angles, detectors)`` to ``(..., rows, columns)``."""
+        return back_projection(sinogram, self.geometry)
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A^T A x: ``(..., rows, columns)`` to the same."""
+        return self.adjoint(self(image))
 
 
 def fbp(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
 from recon.errors import InputError
@@ -216,3 +216,65 @@ def _phase_ramp(kspace: Tensor, shift: Sequence[float]) -> Tensor:
         frequency = torch.arange(n, dtype=torch.float64) - n // 2
         ramps.append(torch.polar(torch.ones_like(frequency), -2 * math.pi * frequency * (float(pixels) / n)))
     return (ramps[0][:, None] * ramps[1]).to(kspace.dtype).to(kspace.device)
+
+
+class FourierOperator(nn.Module):
+    """The Cartesian acquisition, A x = M F S x: coil sensitivities, centred Fourier transform, mask.
+
+    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil of sensitivity 1. With maps of root sum of squares
+    1, |A x| <= |x|. A mask that does not depend on the data commutes with a phase ramp, and so, without maps, A^H A
+    commutes with every translation of the image, whole or fractional.
+
+    Args:
+        mask: bool ``(columns,)``, or ``(batch, columns)`` for one mask per sample: True where k-space is measured.
+        maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``.
+
+    Raises:
+        InputError: the mask or the maps have other dimensions.
+
+    Source: Pruessmann et al., Magnetic Resonance in Medicine 46 (2001).
+    """
+
+    mask: Tensor
+    maps: Tensor | None
+
+    def __init__(self, mask: Tensor, maps: Tensor | None = None) -> None:
+        super().__init__()
+        if mask.dtype != torch.bool or mask.dim() not in (1, 2):
+            raise InputError(f"the mask is {mask.dtype} {tuple(mask.shape)}: give bool (columns,) or (batch, columns)")
+        if maps is not None:
+            if maps.dim() not in (3, 4) or not maps.is_complex():
+                raise InputError(f"maps {tuple(maps.shape)} are {maps.dtype}: give complex (batch, coil, rows, columns)")
+            if maps.shape[-1] != mask.shape[-1]:
+                raise InputError(f"maps of {maps.shape[-1]} columns do not fit a mask of {mask.shape[-1]} columns")
+        self.register_buffer("mask", mask[..., None, None, :], persistent=False)
+        self.register_buffer("maps", maps, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """A x: complex ``(batch, rows, columns)`` to k-space ``(batch, coil, rows, columns)``, 0 where not measured."""
+        return apply_mask(fft2c(self.expand(image)), self.mask)
+
+    def adjoint(self, kspace: Tensor) -> Tensor:
+        """A^H y: k-space ``(batch, coil, rows, columns)`` to complex ``(batch, rows, columns)``."""
+        return self.combine(ifft2c(apply_mask(kspace, self.mask)))
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A^H A x: complex ``(batch, rows, columns)`` to the same."""
+        return self.adjoint(fft2c(self.expand(image)))  # a mask applied twice is the mask
+
+    def expand(self, image: Tensor) -> Tensor:
+        """S x, what each coil sees: ``(batch, rows, columns)`` to ``(batch, coil, rows, columns)``."""
+        image = image.unsqueeze(-3)
+        return image if self.maps is None else self.maps * image
+
+    def combine(self, images: Tensor) -> Tensor:
+        """S^H x, the adjoint of :meth:`expand`: sum_c conj(S_c) x_c.
+
+        Raises:
+            InputError: several coils without maps.
+        """
+        if self.maps is not None:
+            return (self.maps.conj() * images).sum(-3)
+        if images.shape[-3] != 1:
+            raise InputError(f"k-space of {images.shape[-3]} coils cannot be combined without maps: give maps")
+        return images.squeeze(-3)

@@ -1,0 +1,105 @@
+"""The operators of the physics: adjoint, linear, differentiable, with the shapes they promise. A row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from recon.errors import InputError
+from recon.physics import ct, mri
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def random(*shape: int, dtype: torch.dtype = torch.complex128) -> torch.Tensor:
+    return torch.randn(shape, dtype=dtype, generator=GENERATOR)
+
+
+def unit_maps(*shape: int) -> torch.Tensor:
+    maps = random(*shape)
+    return maps / mri.rss(maps, -3).unsqueeze(-3)
+
+
+class Row(NamedTuple):
+    build: Callable[[], torch.nn.Module]
+    image: tuple[int, ...]
+    measured: tuple[int, ...]
+    dtype: torch.dtype = torch.complex128
+
+
+MASK = torch.rand(10, generator=GENERATOR) < 0.5
+MASKS = torch.rand(2, 10, generator=GENERATOR) < 0.5
+GEOMETRY = ct.ParallelBeam(rows=9, columns=8, extent=(0.2, 0.25), n_angles=7, n_detectors=13, detector_extent=0.4)
+OPERATORS = {
+    "Fourier": Row(lambda: mri.FourierOperator(MASK), (2, 7, 10), (2, 1, 7, 10)),
+    "Fourier, a mask per sample": Row(lambda: mri.FourierOperator(MASKS), (2, 7, 10), (2, 1, 7, 10)),
+    "Fourier, 3 coils": Row(lambda: mri.FourierOperator(MASK, unit_maps(3, 7, 10)), (2, 7, 10), (2, 3, 7, 10)),
+    "Fourier, 3 coils, maps and mask per sample": Row(
+        lambda: mri.FourierOperator(MASKS, unit_maps(2, 3, 7, 10)), (2, 7, 10), (2, 3, 7, 10)
+    ),
+    "ray transform": Row(lambda: ct.RayTransform(GEOMETRY), (2, 9, 8), (2, 7, 13), torch.float64),
+}
+EVERY = pytest.mark.parametrize("row", OPERATORS.values(), ids=OPERATORS)
+
+
+def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a.conj() * b).sum()
+
+
+@EVERY
+def test_adjoint_normal_and_shapes(row):
+    operator, x, y = row.build(), random(*row.image, dtype=row.dtype), random(*row.measured, dtype=row.dtype)
+    assert operator(x).shape == row.measured
+    assert operator.adjoint(y).shape == row.image
+    assert abs(inner(operator(x), y) - inner(x, operator.adjoint(y))) < 1e-10 * x.norm() * y.norm()
+    torch.testing.assert_close(operator.normal(x), operator.adjoint(operator(x)), rtol=1e-12, atol=1e-12)
+    assert abs(inner(operator(x), y) - inner(x, operator.adjoint(y.roll(1, -1)))) > 1e-3  # the control
+
+
+@EVERY
+def test_linear(row):
+    operator, x, other = row.build(), random(*row.image, dtype=row.dtype), random(*row.image, dtype=row.dtype)
+    torch.testing.assert_close(operator(2 * x - other), 2 * operator(x) - operator(other), rtol=1e-12, atol=1e-12)
+
+
+@EVERY
+def test_gradients(row):
+    operator = row.build()
+    assert torch.autograd.gradcheck(operator, random(*row.image, dtype=row.dtype).requires_grad_())
+    assert torch.autograd.gradcheck(operator.adjoint, random(*row.measured, dtype=row.dtype).requires_grad_())
+
+
+def test_fourier_operator_is_the_matrix_written_down():
+    """Against the sums of the discrete Fourier transform, in NumPy."""
+    n, m = 4, 6
+    mask, maps, x = torch.tensor([1, 0, 1, 1, 0, 1]).bool(), unit_maps(2, n, m), random(1, n, m)
+    rows, columns = np.arange(n) - n // 2, np.arange(m) - m // 2
+    f = np.exp(-2j * np.pi * np.outer(rows, rows) / n) / np.sqrt(n)
+    g = np.exp(-2j * np.pi * np.outer(columns, columns) / m) / np.sqrt(m)
+    expected = np.stack([f @ (s * x[0].numpy()) @ g.T * mask.numpy() for s in maps.numpy()])[None]
+    np.testing.assert_allclose(mri.FourierOperator(mask, maps)(x).numpy(), expected, atol=1e-12)
+
+
+def test_the_normal_operator_commutes_with_any_movement_only_without_maps():
+    x = random(1, 8, 10)
+    moved = mri.ifft2c(mri.move_object(mri.fft2c(x), (0.3, -1.7)))
+    operators = {
+        operator: float((operator.normal(moved) - mri.ifft2c(mri.move_object(mri.fft2c(operator.normal(x)), (0.3, -1.7)))).norm())
+        for operator in (mri.FourierOperator(MASK), mri.FourierOperator(MASK, unit_maps(3, 8, 10)))
+    }
+    assert [error < 1e-12 for error in operators.values()] == [True, False]
+
+
+def test_what_does_not_fit():
+    with pytest.raises(InputError, match=r"3 coils cannot be combined without maps"):
+        mri.FourierOperator(MASK).adjoint(random(1, 3, 7, 10))
+    with pytest.raises(InputError, match=r"float32"):
+        mri.FourierOperator(MASK.float())
+    with pytest.raises(InputError, match=r"9 columns do not fit a mask of 10"):
+        mri.FourierOperator(MASK, random(3, 7, 9))
+    with pytest.raises(InputError, match=r"complex"):
+        mri.FourierOperator(MASK, random(3, 7, 10, dtype=torch.float64))
