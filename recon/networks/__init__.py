@@ -1,5 +1,7 @@
 """Networks: layers put together."""
 
+from recon.networks.complex_images import CoilMaps, ComplexUNet
+from recon.networks.modl import MoDL
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -18,10 +20,15 @@ from recon.networks.resnet import (
 )
 from recon.networks.sampling import resolve_blur
 from recon.networks.unet import UNet, record_margins
+from recon.networks.varnet import VarNet
 
 __all__ = [
+    "CoilMaps",
+    "ComplexUNet",
+    "MoDL",
     "ResNet",
     "UNet",
+    "VarNet",
     "cifar_resnet18",
     "cifar_resnet20",
     "cifar_resnet34",

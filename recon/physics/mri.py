@@ -79,6 +79,32 @@ def apply_mask(kspace: Tensor, mask: Tensor) -> Tensor:
     return kspace * mask.to(kspace.real.dtype)
 
 
+def calibration_mask(mask: Tensor) -> Tensor:
+    """The columns of the largest fully measured block that lies symmetrically about the centre of k-space.
+
+    Args:
+        mask: bool ``(columns,)`` or ``(batch, columns)``.
+
+    Returns:
+        bool, the shape of ``mask``.
+
+    Raises:
+        InputError: the centre was not measured.
+
+    Source: the rule of fastMRI's E2E-VarNet, arXiv 2004.06688.
+    """
+    columns = mask.shape[-1]
+    centre = columns // 2
+    if not mask[..., centre].all():
+        raise InputError("the mask has no calibration lines (its centre was not measured): give the coil maps")
+    left = mask[..., :centre].flip(-1).long().cumprod(-1).sum(-1)
+    right = mask[..., centre:].long().cumprod(-1).sum(-1)
+    n_lines = (2 * torch.minimum(left, right)).clamp_min(1)[..., None]
+    first = (columns - n_lines + 1) // 2
+    index = torch.arange(columns, device=mask.device)
+    return (index >= first) & (index < first + n_lines)
+
+
 def rss(images: Tensor, coil_dim: int) -> Tensor:
     """Combine the coils' images by the root of their sum of squares, sqrt(sum_c |x_c|^2).
 
@@ -244,7 +270,9 @@ class FourierOperator(nn.Module):
             raise InputError(f"the mask is {mask.dtype} {tuple(mask.shape)}: give bool (columns,) or (batch, columns)")
         if maps is not None:
             if maps.dim() not in (3, 4) or not maps.is_complex():
-                raise InputError(f"maps {tuple(maps.shape)} are {maps.dtype}: give complex (batch, coil, rows, columns)")
+                raise InputError(
+                    f"maps {tuple(maps.shape)} are {maps.dtype}: give complex (batch, coil, rows, columns)"
+                )
             if maps.shape[-1] != mask.shape[-1]:
                 raise InputError(f"maps of {maps.shape[-1]} columns do not fit a mask of {mask.shape[-1]} columns")
         self.register_buffer("mask", mask[..., None, None, :], persistent=False)

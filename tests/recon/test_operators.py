@@ -85,13 +85,14 @@ def test_fourier_operator_is_the_matrix_written_down():
 
 
 def test_the_normal_operator_commutes_with_any_movement_only_without_maps():
+    def move(image):
+        return mri.ifft2c(mri.move_object(mri.fft2c(image), (0.3, -1.7)))
+
     x = random(1, 8, 10)
-    moved = mri.ifft2c(mri.move_object(mri.fft2c(x), (0.3, -1.7)))
-    operators = {
-        operator: float((operator.normal(moved) - mri.ifft2c(mri.move_object(mri.fft2c(operator.normal(x)), (0.3, -1.7)))).norm())
-        for operator in (mri.FourierOperator(MASK), mri.FourierOperator(MASK, unit_maps(3, 8, 10)))
-    }
-    assert [error < 1e-12 for error in operators.values()] == [True, False]
+    operators = mri.FourierOperator(MASK), mri.FourierOperator(MASK, unit_maps(3, 8, 10))
+    errors = [float((operator.normal(move(x)) - move(operator.normal(x))).norm()) for operator in operators]
+    assert errors[0] < 1e-12
+    assert errors[1] > 1e-2
 
 
 def test_what_does_not_fit():

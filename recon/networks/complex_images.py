@@ -1,0 +1,86 @@
+"""U-Nets on complex images, and the coil maps that one of them makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recon.errors import InputError
+from recon.networks.unet import UNet
+from recon.physics import mri
+
+
+class ComplexUNet(nn.Module):
+    """A network on complex images: their real and imaginary parts are two channels, brought to mean 0 and deviation 1.
+
+    y = deviation net((x - mean) / deviation) + mean, mean and deviation of each part over the image. A shift does not
+    change these numbers, so that the whole commutes with every shift that the network commutes with.
+
+    Args:
+        network: from 2 to 2 real channels; None for a U-Net of the settings.
+        settings: of the U-Net.
+
+    Source: E2E-VarNet's NormUnet, arXiv 2004.06688.
+    """
+
+    def __init__(self, network: nn.Module | None = None, **settings: Any) -> None:
+        super().__init__()
+        self.network = network or UNet(in_channels=2, out_channels=2, **settings)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map complex ``(batch, rows, columns)`` to the same."""
+        planes = torch.view_as_real(image).permute(0, 3, 1, 2)
+        exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
+        mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
+        deviation = exact.std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
+        y = self.network((planes - mean) / deviation) * deviation + mean
+        return torch.view_as_complex(y.permute(0, 2, 3, 1).contiguous())
+
+
+class CoilMaps(nn.Module):
+    """Coil maps from the calibration lines: each coil's image through one network, over their root sum of squares.
+
+    Args:
+        network: of complex images.
+
+    Source: arXiv 2004.06688, section 2.3.
+    """
+
+    def __init__(self, network: ComplexUNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, kspace: Tensor, mask: Tensor) -> Tensor:
+        """Estimate the maps.
+
+        Args:
+            kspace: complex ``(batch, coil, rows, columns)``.
+            mask: bool ``(columns,)`` or ``(batch, columns)``.
+
+        Returns:
+            Complex, the shape of ``kspace``; sum_c |S_c|^2 = 1.
+
+        Raises:
+            InputError: the mask has no calibration lines.
+        """
+        lines = mri.calibration_mask(mask)[..., None, None, :]
+        images = mri.ifft2c(mri.apply_mask(kspace, lines))
+        maps = self.network(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
+        return maps / mri.rss(maps, 1).unsqueeze(1)
+
+
+def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.Module | None) -> mri.FourierOperator:
+    """The measurement A of k-space ``(batch, coil, rows, columns)``: with the maps that are given or estimated.
+
+    One coil without given maps has none.
+
+    Raises:
+        InputError: several coils, and nothing that could give their maps.
+    """
+    if maps is None and kspace.shape[1] > 1:
+        if estimate is None:
+            raise InputError(f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps")
+        maps = estimate(kspace, mask)
+    return mri.FourierOperator(mask, maps)

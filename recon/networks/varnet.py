@@ -1,0 +1,104 @@
+"""The variational network: the measurement inside, and still exactly equivariant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from recon.errors import InputError, check_choice
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement
+from recon.physics.mri import FourierOperator, fft2c, ifft2c
+
+FORMS = ("image", "kspace")
+
+
+class VarNet(nn.Module):
+    """Unrolled gradient descent whose regularisers are U-Nets; k-space of one or several coils to a complex image.
+
+    In image form x_0 = A^H y and x <- x - eta_t A^H (A x - y) - R_t(x), with the measurement A = M F S (mask, Fourier
+    transform, coil maps). In k-space form, that of E2E-VarNet, k_0 = y, k <- k - eta_t M (k - y) - F S R_t(S^H F^-1 k),
+    and the image is S^H F^-1 k. For one coil without maps both are the same.
+
+    A movement of the object before the acquisition multiplies k-space by a ramp, which commutes with every step but
+    R_t. With sampling aps, circular padding and eval mode R_t commutes with movements by whole pixels, and so does the
+    whole: f(T k) = T f(k), for several coils where they move along with the object.
+
+    Args:
+        n_cascades: steps, each with weights of its own.
+        widths: channels of each level of the regularisers, from the image down.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        form: "image" or "kspace".
+        save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
+        settings: of all the U-Nets, see :class:`recon.networks.UNet`; norm is instance and activation leakyrelu
+            unless given.
+
+    Raises:
+        InputError: fewer than one cascade, an unknown form, or what the U-Net refuses.
+
+    Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
+    et al., Magnetic Resonance in Medicine 79 (2018).
+    """
+
+    def __init__(
+        self,
+        n_cascades: int = 12,
+        widths: Sequence[int] = (18, 36, 72, 144, 288),
+        maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        form: str = "image",
+        save_memory: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        if n_cascades < 1:
+            raise InputError(f"n_cascades {n_cascades} leave nothing to unroll: give 1 or more")
+        check_choice("form", form, FORMS)
+        self.form, self.save_memory = form, save_memory
+        settings = {"norm": "instance", "activation": "leakyrelu"} | settings
+        self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
+        self.steps = nn.Parameter(torch.ones(n_cascades))
+        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+
+    def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Reconstruct.
+
+        Args:
+            kspace: complex ``(batch, coil, rows, columns)``, 0 where it was not measured; rows and columns are
+                multiples of the U-Nets' total stride.
+            mask: bool ``(columns,)`` or ``(batch, columns)``.
+            maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``; None to estimate those of
+                several coils from the calibration lines.
+
+        Returns:
+            The complex image ``(batch, rows, columns)``.
+
+        Raises:
+            InputError: a side does not fit, or there are neither maps nor calibration lines.
+        """
+        operator = measurement(kspace, mask, maps, self.coil_maps)
+        state = self.unroll(kspace, operator)
+        return state if self.form == "image" else operator.combine(ifft2c(state))
+
+    def unroll(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
+        """All cascades: the image ``(batch, rows, columns)``, or in that form k-space ``(batch, coil, rows, columns)``."""
+        step = self._image_step if self.form == "image" else self._kspace_step
+        start = operator.adjoint(kspace) if self.form == "image" else kspace
+        state = start
+        for eta, regulariser in zip(self.steps, self.regularisers, strict=True):
+            if self.save_memory and torch.is_grad_enabled():
+                state = checkpoint(step, state, start, operator, eta, regulariser, use_reentrant=False)
+            else:
+                state = step(state, start, operator, eta, regulariser)
+        return state
+
+    @staticmethod
+    def _image_step(x: Tensor, start: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
+        return x - eta * (operator.normal(x) - start) - regulariser(x)
+
+    @staticmethod
+    def _kspace_step(k: Tensor, y: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
+        prior = fft2c(operator.expand(regulariser(operator.combine(ifft2c(k)))))
+        return k - eta * torch.where(operator.mask, k - y, 0) - prior
