@@ -1,5 +1,7 @@
 """Networks: layers put together."""
 
+from recon.networks.alias_free import AliasFreeUNet
+from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet
 from recon.networks.modl import MoDL
 from recon.networks.resnet import (
@@ -23,6 +25,8 @@ from recon.networks.unet import UNet, record_margins
 from recon.networks.varnet import VarNet
 
 __all__ = [
+    "AliasFreeUNet",
+    "Centred",
     "CoilMaps",
     "ComplexUNet",
     "MoDL",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
+from recon.layers.spectrum import resample
+from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
 from recon.physics import mri
 
@@ -16,27 +19,45 @@ class ComplexUNet(nn.Module):
     """A network on complex images: their real and imaginary parts are two channels, brought to mean 0 and deviation 1.
 
     y = deviation net((x - mean) / deviation) + mean, mean and deviation of each part over the image. A shift does not
-    change these numbers, so that the whole commutes with every shift that the network commutes with.
+    change these numbers, so that the whole commutes with every shift that the network commutes with: by whole pixels
+    with sampling aps, by any real number of them with alias_free, where the Nyquist frequency is left out first.
 
     Args:
         network: from 2 to 2 real channels; None for a U-Net of the settings.
-        settings: of the U-Net.
+        sampling: of the U-Net: stride, lpf, aps or alias_free.
+        settings: of the U-Net: see :class:`recon.networks.UNet` or :class:`recon.networks.AliasFreeUNet`.
+
+    Raises:
+        InputError: alias_free with a setting that it does not have, or what the U-Net refuses.
 
     Source: E2E-VarNet's NormUnet, arXiv 2004.06688.
     """
 
-    def __init__(self, network: nn.Module | None = None, **settings: Any) -> None:
+    def __init__(self, network: nn.Module | None = None, sampling: str = "aps", **settings: Any) -> None:
         super().__init__()
-        self.network = network or UNet(in_channels=2, out_channels=2, **settings)
+        self.band_limited = sampling == "alias_free"
+        self.network = network or _unet(sampling, settings)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map complex ``(batch, rows, columns)`` to the same."""
         planes = torch.view_as_real(image).permute(0, 3, 1, 2)
+        if self.band_limited:
+            planes = resample(planes, planes.shape[2:])
         exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
         mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
         deviation = exact.std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
         y = self.network((planes - mean) / deviation) * deviation + mean
         return torch.view_as_complex(y.permute(0, 2, 3, 1).contiguous())
+
+
+def _unet(sampling: str, settings: dict[str, Any]) -> nn.Module:
+    if sampling != "alias_free":
+        usual: dict[str, Any] = {"norm": "instance", "activation": "leakyrelu"}
+        return UNet(in_channels=2, out_channels=2, sampling=sampling, **(usual | settings))
+    wrong = sorted(settings.keys() - signature(AliasFreeUNet).parameters.keys())
+    if wrong:
+        raise InputError(f"sampling alias_free has no {wrong[0]}: leave it out, or choose sampling stride, lpf or aps")
+    return AliasFreeUNet(in_channels=2, out_channels=2, **settings)
 
 
 class CoilMaps(nn.Module):

@@ -26,7 +26,8 @@ class MoDL(nn.Module):
         widths: channels of each level of the regulariser, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         shared: whether all cascades have the same weights.
-        settings: of all the U-Nets; norm is instance and activation leakyrelu unless given.
+        settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
+            leakyrelu unless given.
 
     Raises:
         InputError: fewer than one cascade or step, or what the U-Net refuses.
@@ -47,7 +48,6 @@ class MoDL(nn.Module):
         if n_cascades < 1 or n_cg_steps < 1:
             raise InputError(f"n_cascades {n_cascades} and n_cg_steps {n_cg_steps} leave nothing to do: give 1 or more")
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
-        settings = {"norm": "instance", "activation": "leakyrelu"} | settings
         n_regularisers = 1 if shared else n_cascades
         self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
         self.log_weight = nn.Parameter(torch.tensor(-3.0))

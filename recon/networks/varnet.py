@@ -25,7 +25,8 @@ class VarNet(nn.Module):
 
     A movement of the object before the acquisition multiplies k-space by a ramp, which commutes with every step but
     R_t. With sampling aps, circular padding and eval mode R_t commutes with movements by whole pixels, and so does the
-    whole: f(T k) = T f(k), for several coils where they move along with the object.
+    whole: f(T k) = T f(k), for several coils where they move along with the object. With sampling alias_free and one
+    coil the same holds for every real translation.
 
     Args:
         n_cascades: steps, each with weights of its own.
@@ -33,8 +34,8 @@ class VarNet(nn.Module):
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         form: "image" or "kspace".
         save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
-        settings: of all the U-Nets, see :class:`recon.networks.UNet`; norm is instance and activation leakyrelu
-            unless given.
+        settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
+            leakyrelu unless given.
 
     Raises:
         InputError: fewer than one cascade, an unknown form, or what the U-Net refuses.
@@ -57,7 +58,6 @@ class VarNet(nn.Module):
             raise InputError(f"n_cascades {n_cascades} leave nothing to unroll: give 1 or more")
         check_choice("form", form, FORMS)
         self.form, self.save_memory = form, save_memory
-        settings = {"norm": "instance", "activation": "leakyrelu"} | settings
         self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
@@ -83,7 +83,7 @@ class VarNet(nn.Module):
         return state if self.form == "image" else operator.combine(ifft2c(state))
 
     def unroll(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
-        """All cascades: the image ``(batch, rows, columns)``, or in that form k-space ``(batch, coil, rows, columns)``."""
+        """All cascades: the image ``(batch, rows, columns)``, or k-space ``(batch, coil, rows, columns)``, by form."""
         step = self._image_step if self.form == "image" else self._kspace_step
         start = operator.adjoint(kspace) if self.form == "image" else kspace
         state = start

@@ -1,9 +1,9 @@
 """What is true of scanners.
 
-``mri``: Fourier transform, masks applied, coils, objects that move. ``ct``: ray transform, filtered back-projection,
-Hounsfield units, photon noise.
+``mri``: Fourier transform, masks applied, coils. ``movement``: where an object lies in k-space, and moving it. ``ct``:
+ray transform, filtered back-projection, Hounsfield units, photon noise.
 """
 
-from recon.physics import ct, mri
+from recon.physics import ct, movement, mri
 
-__all__ = ["ct", "mri"]
+__all__ = ["ct", "movement", "mri"]
