@@ -102,7 +102,7 @@ class AliasFreeUNet(nn.Module):
     def _level(self, level: int, x: Tensor) -> Tensor:
         size = x.shape[2:]
         if level == self.n_levels:
-            return self.encoders[level](x, size)[0]  # type: ignore[no-any-return]
+            return self.encoders[level](x, size)[0]
         fine, coarse = self.encoders[level](x, size, [n // self.stride for n in size])
         up = resample(self.ups[level](self._level(level + 1, coarse)), size)  # a 1 x 1 convolution, cheaper there
-        return self.decoders[level](torch.cat([fine, up], 1), size)[0]  # type: ignore[no-any-return]
+        return self.decoders[level](torch.cat([fine, up], 1), size)[0]
