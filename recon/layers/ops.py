@@ -132,7 +132,7 @@ def _join_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _join_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     saved = ctx.saved_tensors  # read once: a checkpoint computes them anew, and once only
     shifts = saved[0] if saved else None
-    if _needs_plain():
+    if _needs_plain(grad):
         from recon.layers.plain import join_back
 
         grads = join_back(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
@@ -181,7 +181,7 @@ def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor,
 
 def _pool_grad(ctx: Any, grad: Tensor, *_: Any) -> Tensor:
     phase, where = ctx.saved_tensors
-    if _needs_plain():
+    if _needs_plain(grad):
         from recon.layers import plain
 
         return plain.pool_back(grad, phase, where)
@@ -252,7 +252,7 @@ def _normalise_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 
 def _normalise_grad(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     x, weight, bias, statistics = ctx.saved_tensors
-    if _needs_plain():
+    if _needs_plain(grad):
         from recon.layers import plain
 
         grads = plain.normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.eps, ctx.slope, ctx.pad)

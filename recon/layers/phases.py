@@ -107,7 +107,7 @@ def _roll_by_index(x: Tensor, shifts: Tensor) -> Tensor:
         source = (torch.arange(n, device=x.device) - shifts[:, axis, None]) % n
         index = index * n + source.view(batch, *(n if i == axis else 1 for i in range(len(size))))
     flat = index.reshape(batch, 1, -1).expand(-1, channels, -1)
-    return x.flatten(2).gather(2, flat).view(x.shape)
+    return x.reshape(batch, channels, -1).gather(2, flat).reshape(x.shape)
 
 
 def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
