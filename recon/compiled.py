@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 Loop = Callable[..., None]
 
@@ -35,6 +37,28 @@ def compiles() -> bool:
 def switched_off() -> bool:
     """Whether :func:`use_kernels` has switched the kernels off in this thread."""
     return getattr(_here, "switched_off", False)
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether torch transforms what runs: torch.func (vmap, grad, jvp ...), forward-mode or mapped differentiation.
+
+    These go through torch's own operators, and pass by a loop or an operator of ours, some without a word.
+    """
+    transforms = torch._C._functorch
+    return (
+        forward_ad._current_level >= 0
+        or transforms.maybe_current_level() is not None
+        or transforms.is_legacy_batchedtensor(x)  # by torch.autograd.grad(is_grads_batched=True)
+    )
+
+
+def runs_eagerly(x: Tensor) -> bool:
+    """Whether torch runs what it is told at once, so that the values of a tensor may decide what comes next.
+
+    It does not where :func:`is_transformed`, nor where it records for other inputs: torch.compile, torch.export and
+    torch.jit.trace.
+    """
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed(x))
 
 
 @contextmanager

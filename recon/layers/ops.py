@@ -1,7 +1,8 @@
 """What the layers run in fast kernels, as operators of torch: autograd, torch.compile and export see one node each.
 
 The plain forms in torch stay where they were (padding, phases, pooling; MONAI's own modules for normalisation) and are
-the kernels' truth. ``has_kernels`` says which of the two runs.
+the kernels' truth. ``has_kernels`` says which of the two runs. Where torch transforms what runs, or exports it, the
+plain forms do; and where a gradient is differentiated again or mapped, it is that of :mod:`recon.layers.plain`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.compiled import compiles, switched_off
+from recon.compiled import compiles, is_transformed, switched_off
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -27,7 +28,9 @@ def has_kernels(x: Tensor) -> bool:
     """
     if x.dim() != 4 or x.dtype not in (torch.float32, torch.float64) or x.numel() == 0:
         return False
-    return _run_on(x.device.type)
+    if torch.compiler.is_exporting():  # a program that needs torch's operators alone runs anywhere
+        return False
+    return _run_on(x.device.type) and (torch.compiler.is_compiling() or not is_transformed(x))
 
 
 @torch.compiler.assume_constant_result
@@ -46,6 +49,11 @@ def _kernels(x: Tensor) -> ModuleType:
     from recon.layers import _cpu
 
     return _cpu
+
+
+def _needs_plain(grad: Tensor) -> bool:
+    """Whether a gradient is to be differentiated again (create_graph) or mapped (is_grads_batched, vmap)."""
+    return torch.is_grad_enabled() or is_transformed(grad)
 
 
 @torch.library.custom_op("recon::join", mutates_args=())
@@ -107,9 +115,9 @@ def _(
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    results = [grad.new_empty(len(grad), n, *size) for n in n_channels]
+    results = [grad.new_empty(grad.shape[0], n, *size) for n in n_channels]
     if by_phases:
-        results[-1] = grad.new_empty(len(grad), 4 * n_channels[-1], size[0] // 2, size[1] // 2)
+        results[-1] = grad.new_empty(grad.shape[0], 4 * n_channels[-1], size[0] // 2, size[1] // 2)
     return results
 
 
@@ -122,24 +130,18 @@ def _join_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _join_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
-    grads = join_back_op(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
+    saved = ctx.saved_tensors  # read once: a checkpoint computes them anew, and once only
+    shifts = saved[0] if saved else None
+    if _needs_plain(grad):
+        from recon.layers.plain import join_back
+
+        grads = join_back(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
+    else:
+        grads = join_back_op(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
     return (grads[:-1], grads[-1], None, None) if ctx.by_phases else (grads, None, None, None)
 
 
-def _join_back_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, _, ctx.by_phases, _, shifts, ctx.pads = inputs
-    ctx.save_for_backward(*([] if shifts is None else [shifts]))
-
-
-def _join_back_grad(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    shifts = ctx.saved_tensors[0] if ctx.saved_tensors else None
-    images, phases = (grads[:-1], grads[-1]) if ctx.by_phases else (grads, None)
-    return join(images, phases, shifts, ctx.pads), None, None, None, None, None
-
-
 join_op.register_autograd(_join_grad, setup_context=_join_setup)
-join_back_op.register_autograd(_join_back_grad, setup_context=_join_back_setup)
 
 
 @torch.library.custom_op("recon::pool", mutates_args=())
@@ -157,7 +159,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 @pool.register_fake
 def _(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     pooled = x.new_empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
-    return pooled, x.new_empty(len(x), dtype=torch.int64), torch.empty_like(pooled, dtype=torch.uint8)
+    return pooled, x.new_empty(x.shape[0], dtype=torch.int64), torch.empty_like(pooled, dtype=torch.uint8)
 
 
 @torch.library.custom_op("recon::pool_back", mutates_args=())
@@ -178,7 +180,12 @@ def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor,
 
 
 def _pool_grad(ctx: Any, grad: Tensor, *_: Any) -> Tensor:
-    return pool_back(grad, *ctx.saved_tensors)
+    phase, where = ctx.saved_tensors
+    if _needs_plain(grad):
+        from recon.layers import plain
+
+        return plain.pool_back(grad, phase, where)
+    return pool_back(grad, phase, where)
 
 
 pool.register_autograd(_pool_grad, setup_context=_pool_setup)
@@ -238,13 +245,19 @@ def _(
 
 
 def _normalise_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, _, ctx.over, _, ctx.slope, ctx.pad = inputs
+    x, weight, bias, _, ctx.over, ctx.eps, ctx.slope, ctx.pad = inputs
     ctx.save_for_backward(x, weight, bias, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _normalise_grad(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
-    grads = normalise_back(grad, *ctx.saved_tensors, ctx.over, ctx.slope, ctx.pad)
+    x, weight, bias, statistics = ctx.saved_tensors
+    if _needs_plain(grad):
+        from recon.layers import plain
+
+        grads = plain.normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.eps, ctx.slope, ctx.pad)
+    else:
+        grads = normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.slope, ctx.pad)
     return *grads, None, None, None, None, None
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recon.compiled import runs_eagerly
 from recon.errors import InputError, check_choice
 from recon.layers.ops import has_kernels, join
 
@@ -45,7 +46,10 @@ class _CircularPad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
-        return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
+        if runs_eagerly(grad):
+            return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
+        plain = grad.new_zeros(*grad.shape[: -len(ctx.pads)], *ctx.size)
+        return torch.func.vjp(lambda x: _pad_by_operators(x, ctx.pads), plain)[1](grad)[0], None
 
 
 class _CircularPadBackward(torch.autograd.Function):
@@ -80,10 +84,19 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
     size = x.shape[-len(pads) :]
     if len(pads) == 2 and has_kernels(x):
         return join([x], pads=[*pads[0], *pads[1]])
-    if all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
+    if runs_eagerly(x) and all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))
-    for axis, (n, (left, right)) in enumerate(zip(size, pads, strict=True), x.dim() - len(pads)):
-        x = x.index_select(axis, torch.arange(-left, n + right, device=x.device) % n)
+    return _pad_by_operators(x, pads)
+
+
+def _pad_by_operators(x: Tensor, pads: Pads) -> Tensor:
+    """The same axis by axis, which torch can transform."""
+    for axis, (left, right) in enumerate(pads, x.dim() - len(pads)):
+        n = x.shape[axis]
+        if left > n or right > n:
+            x = x.index_select(axis, torch.arange(-left, n + right, device=x.device) % n)
+        elif left or right:
+            x = torch.cat([x.narrow(axis, n - left, left), x, x.narrow(axis, 0, right)], axis)
     return x
 
 
@@ -126,13 +139,37 @@ class _CircularConvTranspose(nn.modules.conv._ConvTransposeNd):
         return full[(slice(None), slice(None), *crops)]
 
 
+class CircularConv1d(_CircularConv, nn.Conv1d):
+    """A 1-D convolution that pads circularly."""
+
+
+class CircularConv2d(_CircularConv, nn.Conv2d):
+    """A 2-D convolution that pads circularly."""
+
+
+class CircularConv3d(_CircularConv, nn.Conv3d):
+    """A 3-D convolution that pads circularly."""
+
+
+class CircularConvTranspose1d(_CircularConvTranspose, nn.ConvTranspose1d):
+    """A 1-D transposed convolution that wraps around."""
+
+
+class CircularConvTranspose2d(_CircularConvTranspose, nn.ConvTranspose2d):
+    """A 2-D transposed convolution that wraps around."""
+
+
+class CircularConvTranspose3d(_CircularConvTranspose, nn.ConvTranspose3d):
+    """A 3-D transposed convolution that wraps around."""
+
+
 _CIRCULAR: dict[type, type] = {
-    plain: type(f"Circular{plain.__name__}", (base, plain), {"__doc__": base.__doc__})
-    for base, kinds in (
-        (_CircularConv, (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
-        (_CircularConvTranspose, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)),
-    )
-    for plain in kinds
+    nn.Conv1d: CircularConv1d,
+    nn.Conv2d: CircularConv2d,
+    nn.Conv3d: CircularConv3d,
+    nn.ConvTranspose1d: CircularConvTranspose1d,
+    nn.ConvTranspose2d: CircularConvTranspose2d,
+    nn.ConvTranspose3d: CircularConvTranspose3d,
 }
 _PLAIN = {circular: plain for plain, circular in _CIRCULAR.items()}
 

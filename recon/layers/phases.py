@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recon.compiled import runs_eagerly
 from recon.errors import InputError
 from recon.layers.ops import has_kernels, join
 
@@ -99,13 +100,14 @@ def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
 
 
 def _roll_by_index(x: Tensor, shifts: Tensor) -> Tensor:
-    """The same as one gather, so that a GPU need not tell the host its shifts."""
-    index = torch.zeros((len(x),) + (1,) * (x.dim() - 2), dtype=torch.int64, device=x.device)
-    for axis, n in enumerate(x.shape[2:]):
+    """The same as one gather, so that a GPU need not tell the host its shifts, and torch can transform it."""
+    batch, channels, *size = x.shape
+    index = torch.zeros((batch,) + (1,) * len(size), dtype=torch.int64, device=x.device)
+    for axis, n in enumerate(size):
         source = (torch.arange(n, device=x.device) - shifts[:, axis, None]) % n
-        index = index * n + source.view(len(x), *(n if i == axis else 1 for i in range(x.dim() - 2)))
-    flat = index.reshape(len(x), 1, -1).expand(-1, x.shape[1], -1)
-    return x.flatten(2).gather(2, flat).view(x.shape)
+        index = index * n + source.view(batch, *(n if i == axis else 1 for i in range(len(size))))
+    flat = index.reshape(batch, 1, -1).expand(-1, channels, -1)
+    return x.reshape(batch, channels, -1).gather(2, flat).reshape(x.shape)
 
 
 def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
@@ -118,9 +120,11 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
     Returns:
         Shape and dtype of ``x``. Differentiable in ``x``; without a host-device sync on a GPU.
     """
-    if shifts.shape != (len(x), x.dim() - 2):
-        raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(len(x), x.dim() - 2)}")
-    return join([x], shifts=shifts) if has_kernels(x) else _CircularShift.apply(x, shifts)
+    if shifts.shape != (x.shape[0], x.dim() - 2):
+        raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(x.shape[0], x.dim() - 2)}")
+    if has_kernels(x):
+        return join([x], shifts=shifts)
+    return _CircularShift.apply(x, shifts) if runs_eagerly(x) else _roll_by_index(x, shifts)
 
 
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:
@@ -159,7 +163,7 @@ class _Decimate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (phase,) = ctx.saved_tensors
-        if grad.device.type != "cpu":
+        if grad.device.type != "cpu" or torch.is_grad_enabled() or not runs_eagerly(grad):
             return _place_by_index(grad, phase, ctx.stride), None, None
         out = grad.new_zeros(ctx.shape)
         for sample, part, grid in zip(out, grad, _grids(ctx.shape, phase, ctx.stride), strict=True):
@@ -173,7 +177,7 @@ def _grids(shape: torch.Size, phase: Tensor, stride: int) -> list[tuple[slice, .
 
 
 def _pick_by_index(x: Tensor, phase: Tensor, stride: int) -> Tensor:
-    """Decimate as one gather, so that a GPU need not tell the host its phases."""
+    """Decimate as one gather, so that a GPU need not tell the host its phases, and torch can transform it."""
     components = split_phases(x, stride)
     return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
 
@@ -181,7 +185,7 @@ def _pick_by_index(x: Tensor, phase: Tensor, stride: int) -> Tensor:
 def _place_by_index(y: Tensor, phase: Tensor, stride: int) -> Tensor:
     """The adjoint of :func:`_pick_by_index`: y in its component, zeros in the others."""
     index = phase.view(-1, *(1,) * y.dim()).expand(-1, 1, *y.shape[1:])
-    components = y.new_zeros(len(y), stride ** (y.dim() - 2), *y.shape[1:])
+    components = y.new_zeros(y.shape[0], stride ** (y.dim() - 2), *y.shape[1:])
     return merge_phases(components.scatter(1, index, y[:, None]), stride)
 
 
@@ -201,4 +205,4 @@ def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:
     check_sizes(x.shape[2:], stride)
     if phase is None:
         return x[(slice(None), slice(None)) + (slice(None, None, stride),) * (x.dim() - 2)]
-    return _Decimate.apply(x, phase, stride)
+    return _Decimate.apply(x, phase, stride) if runs_eagerly(x) else _pick_by_index(x, phase, stride)

@@ -75,7 +75,7 @@ class PolyphaseMaxPool(PolyphaseSampling):
         """
         if self.padding_mode == "circular" or not isinstance(self.selector, FixedPhase):
             check_sizes(x.shape[2:], self.stride)
-        if self.selector.score_on == "output" and min(x.shape[2:]) <= self.kernel_size:
+        if self.selector.score_on == "output" and any(side <= self.kernel_size for side in x.shape[2:]):
             raise InputError(
                 f"an image side of {min(x.shape[2:])} pixels pools to one, whose maximum stands in every phase (a tie "
                 "for any input): use a larger image, fewer levels, or score_on input"

@@ -73,7 +73,7 @@ class PolyphaseSampling(nn.Module):
             InputError: a blurred side of 2 pixels at stride 2 is to be scored: it is constant, a tie for any input.
         """
         if self.selector.score_on == "output":
-            if self._blurs and self.stride == 2 and min(y.shape[2:]) <= 2:
+            if self._blurs and self.stride == 2 and any(side <= 2 for side in y.shape[2:]):
                 raise InputError(
                     "a side of 2 pixels is constant once it is blurred, and all its phases tie: use a larger image, "
                     "blur 1, or score_on input"

@@ -322,8 +322,7 @@ class _Linear(torch.autograd.Function):
     """A linear map by the name of its function, with the name of its transpose, which is its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
-        ctx.name, ctx.transposed, ctx.table = name, transposed, table
+    def forward(x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
         if x.device.type != "cpu" or not compiles():
             return getattr(_ct_footprint, name)(x, table)
         from recon.physics import _ct_cpu  # here, so that importing recon does not wait for numba
@@ -331,8 +330,22 @@ class _Linear(torch.autograd.Function):
         return getattr(_ct_cpu, name)(x, table)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, *ctx.arguments = inputs
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Linear.apply(grad, ctx.transposed, ctx.name, ctx.table), None, None, None
+        name, transposed, table = ctx.arguments
+        return _Linear.apply(grad, transposed, name, table), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _Linear.apply(tangent, *ctx.arguments)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *arguments: Any) -> tuple[Tensor, int]:
+        assert in_dims[0] is not None
+        return _apply(x.movedim(in_dims[0], 0), arguments), 0
 
 
 def _apply(x: Tensor, *maps: tuple[str, str, Footprint | Tensor]) -> Tensor:
