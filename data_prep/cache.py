@@ -73,4 +73,4 @@ def write_hdf5(path: Path, datasets: Mapping[str, Any], attributes: Mapping[str,
             file[name] = values
         file.attrs.update(attributes or {})
     with replace_file(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())

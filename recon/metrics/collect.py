@@ -6,6 +6,7 @@ any order, in any batches, on any process, and a slice that a distributed sample
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from recon.errors import InputError
 from recon.metrics.equivariance import EquivarianceError, equivariance
-from recon.metrics.quality import Terms, nmse_terms, psnr_terms, ratio, ssim_terms, to_decibel
+from recon.metrics.quality import Terms, as_slices, nmse_terms, own_range, psnr_terms, ratio, ssim_terms, to_decibel
+
+_OWN_VOLUME = -math.inf  # in the place of a number: the image is a volume by itself
 
 
 class FigureRows(Metric):
@@ -65,33 +68,59 @@ def first_of_each(table: Tensor, n_keys: int) -> Tensor:
 class _VolumeMetric(FigureRows):
     """The ratio of two sums over each volume's slices."""
 
-    def __init__(self, reduction: str = "mean", **kwargs: Any) -> None:
+    has_range = True
+
+    def __init__(self, reduction: str = "mean", data_range: float | None = None, **kwargs: Any) -> None:
         super().__init__(n_columns=4, **kwargs)
         if reduction not in ("mean", "none"):
             raise InputError(f"unknown reduction {reduction!r}: choose mean or none")
-        self.reduction = reduction
+        self.reduction, self.data_range = reduction, data_range
 
     def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
         raise NotImplementedError
 
-    def update(self, preds: Tensor, target: Tensor, data_range: float | Tensor, volume: Tensor, slice: Tensor) -> None:
+    def update(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        data_range: float | Tensor | None = None,
+        volume: Tensor | None = None,
+        slice: Tensor | None = None,
+    ) -> None:
         """Collect a batch of slices.
 
         Args:
-            preds: the reconstructions, ``(batch, rows, columns)``.
+            preds: the reconstructions, ``(batch, rows, columns)`` or ``(batch, 1, rows, columns)``.
             target: the ground truths, shape of ``preds``.
-            data_range: R of each slice's volume, ``(batch,)`` or one number, the same for all slices of a volume.
-            volume: which volume each slice belongs to, integers ``(batch,)``.
+            data_range: R of each slice's volume, ``(batch,)`` or one number, the same for all slices of a volume. None:
+                the constructor's; where that is None too, max(g) - min(g) of each image, which must be its own volume.
+            volume: which volume each slice belongs to, integers ``(batch,)``. None: each image is one of its own.
             slice: which slice of its volume each is, integers ``(batch,)``. Of equal pairs (volume, slice) the first
                 one counts.
+
+        Raises:
+            InputError: the images are not two equal stacks; volume without slice, or without any data range; a range
+                that is not positive.
         """
+        preds, target = as_slices(preds, target)
+        data_range = self.data_range if data_range is None else data_range
+        if (volume is None) != (slice is None):
+            raise InputError("volume and slice name a slice together: give both, or neither")
+        if data_range is None and volume is not None and self.has_range:
+            raise InputError("the slices of a volume share one data_range: give it, such as the volume's maximum")
+        if volume is None or slice is None:
+            volume = slice = torch.full((len(target),), _OWN_VOLUME)
+        data_range = own_range(target) if data_range is None else data_range
         self._append(volume, slice, *self._terms(preds, target, data_range))
 
     def compute(self) -> Tensor:
-        """The mean over volumes, float64 ``()``; or ``(n_volumes,)`` in ascending order of their numbers."""
-        table = first_of_each(self._table(), 2)
-        volumes, position = table[:, 0].unique(return_inverse=True)
-        sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, table[:, 2:])
+        """The mean over volumes, float64 ``()``; or ``(n_volumes,)``: ascending by number, then those without one."""
+        table = self._table()
+        alone = table[:, 0] == _OWN_VOLUME
+        named = first_of_each(table[~alone], 2)
+        volumes, position = named[:, 0].unique(return_inverse=True)
+        sums = torch.zeros(len(volumes), 2, dtype=torch.float64).index_add(0, position, named[:, 2:])
+        sums = torch.cat([sums, table[alone, 2:]])
         values = self._finish(ratio((sums[:, 0], sums[:, 1]), per_slice=True)).to(self.device)
         return values.mean() if self.reduction == "mean" else values
 
@@ -107,6 +136,7 @@ class PSNR(_VolumeMetric):
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
+        data_range: R of every update that gives none.
         kwargs: of ``torchmetrics.Metric``.
 
     Raises:
@@ -130,6 +160,7 @@ class NMSE(_VolumeMetric):
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
+        data_range: not needed; taken so that one call builds all three.
         kwargs: of ``torchmetrics.Metric``.
 
     Raises:
@@ -137,6 +168,7 @@ class NMSE(_VolumeMetric):
     """
 
     higher_is_better = False
+    has_range = False
 
     def _terms(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
         return nmse_terms(preds, target)
@@ -147,6 +179,7 @@ class SSIM(_VolumeMetric):
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
+        data_range: R of every update that gives none.
         kwargs: of ``torchmetrics.Metric``.
 
     Raises:
@@ -175,7 +208,7 @@ class Equivariance(FigureRows):
         """Collect a batch of cases; see :func:`recon.metrics.equivariance`.
 
         Args:
-            preds: f(T x), ``(batch, rows, columns)``.
+            preds: f(T x), ``(batch, rows, columns)`` or ``(batch, 1, rows, columns)``.
             target: T f(x), shape of ``preds``.
             data_range: R, one number, ``(batch,)`` or None.
             case: integers from 0 ``(batch,)`` that name the cases; of equal ones the first counts. None: all count.

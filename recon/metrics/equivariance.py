@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.metrics.quality import check_range, differences, ssim, to_decibel
+from recon.metrics.quality import as_slices, check_range, differences, own_range, ssim, to_decibel
 
 
 def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims: int = 2) -> Tensor:
@@ -66,7 +66,7 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
     SSIM 1 up to rounding. psnr is inf exactly where equal is True; nothing is ever nan unless an image is.
 
     Args:
-        preds: f(T x), ``(slices, rows, columns)``, at least 7 x 7 pixels.
+        preds: f(T x), ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``, at least 7 x 7 pixels.
         target: T f(x), shape of ``preds``.
         data_range: R of PSNR and SSIM, one number or ``(slices,)``: that of the quality metric (MRI: the maximum of
             the ground truth's volume; CT: max(g) - min(g) of the ground truth). None, when there is no ground
@@ -78,9 +78,10 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
     Raises:
         InputError: as :func:`recon.metrics.psnr` and :func:`recon.metrics.ssim`.
     """
+    preds, target = as_slices(preds, target)
     errors, energies, max_abs = differences(preds, target)
     if data_range is None:
-        spread = target.amax((-2, -1)).double() - target.amin((-2, -1)).double()
+        spread = own_range(target)
         data_range = torch.where(spread > 0, spread, 1.0)
     equal = (preds == target).flatten(1).all(1)
     return EquivarianceError(

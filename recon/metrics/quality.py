@@ -1,8 +1,9 @@
 """Image quality as the field defines it: PSNR, NMSE and SSIM of a volume or of each slice.
 
-All three are computed in float64 on ``(slices, rows, columns)``, on the device of the images, and are differentiable
-in ``preds``. Each one is a ratio of two per-slice terms, so that a volume seen in pieces is put together from the
-terms of its slices: :data:`Terms` holds them, the function and the torchmetrics class share them.
+All three are computed in float64 on ``(slices, rows, columns)``, or with a channel axis of 1 before the rows, on the
+device of the images, and are differentiable in ``preds``. Each one is a ratio of two per-slice terms, so that a volume
+seen in pieces is put together from the terms of its slices: :data:`Terms` holds them, the function and the
+torchmetrics class share them.
 
 What is written here in torch is the definition; it runs on other devices and where a derivative is wanted. Elsewhere
 :mod:`recon.metrics._kernels` does the same in compiled loops. In either form the value of a slice does not depend, in
@@ -30,7 +31,7 @@ def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
     """Peak signal-to-noise ratio in dB: PSNR = 10 log10(R^2 / mean |g - p|^2), the mean over the whole volume.
 
     Args:
-        preds: the reconstruction p, ``(slices, rows, columns)``.
+        preds: the reconstruction p, ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``.
         target: the ground truth g, shape of ``preds``.
         data_range: R > 0, one number or ``(slices,)``. MRI: the volume's maximum; CT: max(g) - min(g) of each image.
         per_slice: a value for each slice instead, from the mean over that slice.
@@ -39,7 +40,7 @@ def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
         float64 ``()``, or ``(slices,)`` with ``per_slice``; inf where ``preds`` equals ``target``.
 
     Raises:
-        InputError: the shapes differ or are not three-dimensional, or R is not positive.
+        InputError: the shapes differ or are not stacks of images, or R is not positive.
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.psnr``.
     """
@@ -50,7 +51,7 @@ def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
     """Normalised mean squared error: NMSE = |g - p|^2 / |g|^2, the norms over the whole volume.
 
     Args:
-        preds: the reconstruction p, ``(slices, rows, columns)``.
+        preds: the reconstruction p, ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``.
         target: the ground truth g, shape of ``preds``.
         per_slice: a value for each slice instead, from the norms of that slice.
 
@@ -58,7 +59,7 @@ def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
         float64 ``()``, or ``(slices,)`` with ``per_slice``.
 
     Raises:
-        InputError: the shapes differ or are not three-dimensional, or the target (with ``per_slice``: of any slice)
+        InputError: the shapes differ or are not stacks of images, or the target (with ``per_slice``: of any slice)
             is zero everywhere.
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.nmse``.
@@ -75,7 +76,8 @@ def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
     Gaussian window of torchmetrics and MONAI. ``1 - ssim(...)`` is a training loss.
 
     Args:
-        preds: the reconstruction p, ``(slices, rows, columns)``, at least 7 x 7 pixels.
+        preds: the reconstruction p, ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``; at least 7 x 7
+            pixels.
         target: the ground truth g, shape of ``preds``.
         data_range: R > 0, one number or ``(slices,)``.
         per_slice: a value for each slice instead.
@@ -84,7 +86,7 @@ def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
         float64 ``()``, or ``(slices,)`` with ``per_slice``.
 
     Raises:
-        InputError: the shapes differ or are not three-dimensional, a side is smaller than the window, or R is not
+        InputError: the shapes differ or are not stacks of images, a side is smaller than the window, or R is not
             positive.
 
     Source: Wang et al., IEEE Transactions on Image Processing 13 (2004); ``fastmri.evaluate.ssim``.
@@ -106,7 +108,7 @@ def nmse_terms(preds: Tensor, target: Tensor) -> Terms:
 
 def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The sums of |g - p|^2 and of |g|^2, and the largest |g - p|, which has no gradient, of each slice."""
-    check_images(preds, target)
+    preds, target = as_slices(preds, target)
     if _has_kernel(preds, target):
         from recon.metrics import _kernels  # here: it loads a compiler
 
@@ -120,7 +122,7 @@ def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
     """The structural similarity and 1, of each slice."""
-    check_images(preds, target)
+    preds, target = as_slices(preds, target)
     if min(target.shape[1:]) < WINDOW:
         raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {tuple(target.shape[1:])}")
     constants = _ssim_constants(check_range(data_range, target).expand(len(target)))
@@ -154,17 +156,26 @@ def to_decibel(relative_error: Tensor) -> Tensor:
     return -10 * torch.log10(relative_error)
 
 
-def check_images(preds: Tensor, target: Tensor) -> None:
-    """Refuse what is not two equal stacks of real images.
+def as_slices(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Two equal stacks of real images as ``(slices, rows, columns)``, without a channel axis of 1.
 
     Raises:
         InputError: names both shapes.
     """
-    if preds.shape != target.shape or target.dim() != 3 or not target.numel():
+    if preds.shape != target.shape or not target.numel() or not (target.dim() == 3 or target.shape[1:-2] == (1,)):
         shapes = f"{tuple(preds.shape)} and target {tuple(target.shape)}"
-        raise InputError(f"preds {shapes} must have one shape, (slices, rows, columns), and not be empty")
+        raise InputError(
+            f"preds {shapes} must have one shape, (slices, rows, columns) or (slices, 1, rows, columns), "
+            "and not be empty"
+        )
     if preds.is_complex() or target.is_complex():
         raise InputError("preds and target must be real: take the magnitude of complex images first")
+    return preds.reshape(len(preds), *preds.shape[-2:]), target.reshape(len(target), *target.shape[-2:])
+
+
+def own_range(target: Tensor) -> Tensor:
+    """max(g) - min(g) of each image, float64 ``(slices,)``."""
+    return target.amax((-2, -1)).double() - target.amin((-2, -1)).double()
 
 
 def check_range(data_range: float | Tensor, target: Tensor) -> Tensor:
