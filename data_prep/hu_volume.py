@@ -7,19 +7,20 @@ from math import ceil, hypot
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from data_prep.dicom import TILT, read_series, read_slice
+from data_prep.nifti import nifti_name, read_nifti
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB, ParallelBeam
 
-NIFTI = (".nii", ".nii.gz")
 AXIAL = axcodes2ornt(("S", "L", "P"))  # LoDoPaB's: slices to superior, rows to the left, columns to posterior
 HIGHEST_WITHOUT_AIR = -200.0  # HU; fat has -100, and every CT image some air or lung
 HIGHEST = 40_000.0  # HU; extended scales end at 2^15 - 1024
+FLAT = 0.1  # volume of a voxel whose sides are 1, below which its axes lie in one plane
+LARGEST_SIDE, THINNEST = 4096, 10  # pixels of a slice's side; how much longer one side of a pixel is than the other
 SMALLEST_MM, LARGEST_MM = 5.0, 1500.0  # side of an image
 
 
@@ -97,11 +98,6 @@ def scanner_for(size: tuple[int, int], pixel_size: tuple[float, float]) -> Paral
     return ParallelBeam(*size, (height, width), LODOPAB.n_angles, ceil(diagonal / min(pixel_size)) + 1, diagonal)
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether a file is called as a NIfTI file."""
-    return path.name.lower().endswith(NIFTI)
-
-
 def open_hu(path: Path) -> HUVolume:
     """Check a volume, all of it, and describe it.
 
@@ -133,42 +129,39 @@ def read_hu(volume: HUVolume) -> np.ndarray:
 def _stored(volume: HUVolume) -> np.ndarray:
     """The voxels as they are stored, float32."""
     if not volume.slices:
-        return _load(volume.path)[1].astype(np.float32)
+        with np.errstate(over="ignore"):
+            return read_nifti(volume.path)[1].astype(np.float32)
     return np.stack([read_slice(path).T for path in volume.slices], axis=-1)
 
 
-def _load(path: Path) -> tuple[Any, np.ndarray]:
-    """A NIfTI file and its scaled voxels."""
-    try:
-        image: Any = nibabel.load(path)
-        return image, np.asanyarray(image.dataobj)
-    except (OSError, ValueError, EOFError, TypeError, nibabel.filebasedimages.ImageFileError) as error:
-        raise InputError(
-            f"{path} is not a readable NIfTI volume: give an image file in HU, or copy it again."
-        ) from error
-
-
 def _open_nifti(path: Path) -> HUVolume:
-    image, values = _load(path)
+    image, values = read_nifti(path)
     if values.ndim != 3 or 0 in values.shape:
         raise InputError(f"{path} has {values.ndim} axes, of {values.shape}: give one volume, with three.")
     if values.dtype.kind not in "uif":
         raise InputError(f"{path} holds {values.dtype}: give numbers in HU.")
-    name = path.name[: -len(next(suffix for suffix in NIFTI[::-1] if path.name.lower().endswith(suffix)))]
-    return HUVolume(name, path, (), values.shape, image.affine, image.header)
+    return HUVolume(nifti_name(path), path, (), values.shape, image.affine, image.header)
 
 
 def _check_place(volume: HUVolume) -> None:
     """Refuse what has no size, or no axial slices."""
     path, affine = volume.path, volume.affine
     directions = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(directions)) < 1e-9:
+    lengths = voxel_sizes(affine) if np.isfinite(affine).all() else np.zeros(3)
+    if not 1e-4 < lengths.min() <= lengths.max() < 1e4 or abs(np.linalg.det(directions / lengths)) < FLAT:
         raise InputError(f"{path}: its affine {affine.tolist()} gives no place in space: correct its header.")
     in_plane = [axis for axis in range(3) if int(io_orientation(affine)[axis, 0]) != 2]
     normal = np.cross(directions[:, in_plane[0]], directions[:, in_plane[1]])
     if abs(normal[2]) < np.cos(np.radians(TILT)) * np.linalg.norm(normal):
         raise InputError(
             f"{path} has no axial slices, its axes are tilted by more than {TILT:g} degrees: turn it first."
+        )
+    height, width = volume.voxel_size_mm[1:]
+    if max(volume.image_size) > LARGEST_SIDE or max(height, width) > THINNEST * min(height, width):
+        rows, columns = volume.image_size
+        raise InputError(
+            f"{path}: its slices have {rows} x {columns} pixels of {height:.4g} x {width:.4g} mm, and {LARGEST_SIDE} of "
+            f"about the same height and width are the most that a scan is simulated of: resample it."
         )
     sides = [n * side for n, side in zip(volume.image_size, volume.voxel_size_mm[1:], strict=True)]
     if not SMALLEST_MM <= min(sides) <= max(sides) <= LARGEST_MM:

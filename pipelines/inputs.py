@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from data_prep.cache import reason
+from data_prep.cache import reason
 from data_prep.dicom import dicom_files, is_slice
-from data_prep.hu_volume import NIFTI, is_nifti
+from data_prep.nifti import NIFTI, is_nifti, nifti_name
 from recon.errors import InputError
 
 KSPACE, SINOGRAMS, VOLUMES, SERIES = (
@@ -50,7 +53,7 @@ def output_name(path: Path) -> str:
     """What the reconstruction of a file or of a folder of slices is called, without suffix."""
     if path.is_dir():
         return path.name
-    return path.name.removesuffix(".gz").removesuffix(".nii") if is_nifti(path) else path.stem
+    return nifti_name(path) if is_nifti(path) else path.stem
 
 
 def in_hu(path: Path) -> bool:
@@ -74,8 +77,15 @@ def _inside(folder: Path, task: str) -> list[Path]:
 
 
 def _by_kind(folder: Path, task: str) -> dict[str, list[Path]]:
+    try:
+        try:
+        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
     found = {
-        kind: sorted(p for pattern in PATTERNS[kind] for p in folder.glob(pattern) if not p.name.startswith("."))
+        kind: [path for path in visible if any(fnmatchcase(path.name.lower(), p) for p in PATTERNS[kind])]
         for kind in KINDS[task]
         if kind != SERIES
     }

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 from data_prep import LoDoPaBDataset, bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
+from data_prep.cache import reason
+from data_prep.nifti import nifti_name, read_nifti
 from pipelines.command import Parser, run_command
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
@@ -128,7 +129,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
     if not arguments.noise >= 0 or arguments.coils < 0:
         raise InputError("--noise and --coils must be 0 or more: correct the flag")
     folder = arguments.out / f"{challenge}_{arguments.split}"
-    names = [path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".npy") for path in arguments.images]
+    names = [nifti_name(path).removesuffix(".npy") for path in arguments.images]
     for name in names:
         if names.count(name) > 1 or (folder / f"{name}.h5").exists():
             raise InputError(f"{folder / name}.h5 would be written twice or over: rename the image or the folder")
@@ -158,19 +159,22 @@ def _write_sample(arguments: argparse.Namespace, challenge: str) -> None:
 
 def _read_images(path: Path, slice_axis: int | None) -> tuple[np.ndarray, tuple[float, float, float]]:
     """A volume as (slices, rows, columns), and its voxel size in mm along these axes."""
-    try:
-        if path.suffix == ".npy":
-            volume, spacing, axis = np.load(path, allow_pickle=False), (1.0, 1.0, 1.0), 0
-        else:
-            image = nibabel.load(path)
-            volume, spacing, axis = np.asanyarray(image.dataobj), image.header.get_zooms()[:3], 2  # type: ignore[attr-defined]
-    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError, EOFError):
-        raise InputError(f"{path} is not a readable NIfTI or .npy volume: give an image file") from None
+    spacing, axis = [1.0, 1.0, 1.0], 0
+    if path.suffix == ".npy":
+        try:
+            volume = np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a header that says more than there is
+        except (OSError, ValueError, EOFError, OverflowError) as error:
+            raise InputError(f"{path} is not a readable .npy volume ({reason(error)}): give an image file") from error
+    else:
+        image, volume = read_nifti(path)
+        spacing, axis = [float(side) for side in image.header.get_zooms()[:3]], 2
+        if not all(np.isfinite(side) and side > 0 for side in spacing):
+            raise InputError(f"{path} has voxels of {spacing} mm: correct its header")
     if volume.ndim != 3:
         raise InputError(f"{path} has {volume.ndim} dimensions: give a volume with three")
     order = [axis if slice_axis is None else slice_axis]
     order += [other for other in range(3) if other != order[0]]
-    return volume.transpose(order), tuple(float(spacing[i]) for i in order)  # type: ignore[return-value]
+    return volume.transpose(order), tuple(spacing[i] for i in order)  # type: ignore[return-value]
 
 
 if __name__ == "__main__":
