@@ -76,8 +76,9 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add up the loss; stop here if a signal came (after the epoch's last batch, on_train_epoch_end does)."""
+        assert isinstance(pl_module, TrainedTask)
         n = len(batch[0])
-        self._loss_sum = self._loss_sum + n * outputs["loss"].detach().double()
+        self._loss_sum = self._loss_sum + n * pl_module.last_loss.double()
         self._n_samples += n
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and batch_idx + 1 < trainer.num_training_batches and self._must_stop(trainer, batch_idx):
@@ -86,7 +87,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and save."""
         assert isinstance(pl_module, TrainedTask)
-        pl_module.check_loss()
+        pl_module.check_state()
         loss_sum, n_samples = self._totals(trainer)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         values |= {
@@ -128,7 +129,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainedTask)
-        pl_module.check_loss()
+        pl_module.check_state()
         self._loss_sum, self._n_samples = self._totals(trainer)  # what the first process saves goes for all
         self._save(trainer, "last")
         self._leave()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torchmetrics import MetricCollection
 
 from data_prep import Sample, center_crop, stable_seed
@@ -135,7 +135,7 @@ class ReconstructionTask(TrainedTask):
         """Log the means over volumes (the same on every process: the metrics are gathered first).
 
         Raises:
-            InputError: the quality is not finite.
+            InputError: one of them is not finite.
         """
         values = {f"val_{name}": value for name, value in self.quality.compute().items()}
         values["val_nmse_eq"] = self.shift_error.compute().get("nmse_mean", torch.tensor(0.0))
@@ -145,8 +145,7 @@ class ReconstructionTask(TrainedTask):
         self.quality.reset()
         self.shift_error.reset()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
         """Adam with StepLR."""
-        optimizer = torch.optim.Adam(self.network.parameters(), **self._optimizer)
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, **({"step_size": 5, "gamma": 0.5} | self._scheduler))
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        optimizer = torch.optim.Adam(parameters, **self._optimizer)
+        return optimizer, StepLR(optimizer, **({"step_size": 5, "gamma": 0.5} | self._scheduler))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
@@ -102,13 +101,13 @@ class ClassificationTask(TrainedTask):
         """Log the means over images.
 
         Raises:
-            InputError: the accuracy is not finite.
+            InputError: one of them is not finite.
         """
         values = {f"val_{name}": value for name, value in self.answers.compute().items()}
         self.log_figures(values, "there is no validation image")
         self.answers.reset()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
         """SGD with a schedule."""
-        optimizer = torch.optim.SGD(self.network.parameters(), **self._optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": learning_rates(optimizer, self.n_epochs, **self._scheduler)}
+        optimizer = torch.optim.SGD(parameters, **self._optimizer)
+        return optimizer, learning_rates(optimizer, self.n_epochs, **self._scheduler)

@@ -10,6 +10,18 @@ from torch import Tensor
 from recon.metrics.collect import FigureRows, first_of_each
 
 
+def named_class(logits: Tensor) -> Tensor:
+    """The class that logits name, argmax_k f(x)_k; -1, which is no class, where one of them is nan.
+
+    Args:
+        logits: ``(batch, n_classes)``.
+
+    Returns:
+        int64 ``(batch,)``.
+    """
+    return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
+
+
 def same_answer(preds: Tensor, target: Tensor) -> Tensor:
     """Whether two sets of logits name the same class: argmax f(T_a x) = argmax f(T_b x).
 
@@ -18,11 +30,13 @@ def same_answer(preds: Tensor, target: Tensor) -> Tensor:
         target: logits of the same images under another shift, shape of ``preds``.
 
     Returns:
-        bool ``(batch,)``; its mean over images and pairs of shifts is the consistency.
+        bool ``(batch,)``; its mean over images and pairs of shifts is the consistency. Logits that name no class
+        (nan among them) agree with none.
 
     Source: Zhang, arXiv 1904.11486, section 4.1; arXiv 2011.14214, section 5.
     """
-    return preds.argmax(1) == target.argmax(1)
+    answers = named_class(preds)
+    return (answers == named_class(target)) & (answers >= 0)
 
 
 def logit_change(preds: Tensor, target: Tensor) -> Tensor:
@@ -59,7 +73,7 @@ class Answers(FigureRows):
             losses: of f(x), ``(batch,)``.
             case: integers ``(batch,)`` that name the images; of equal ones the first counts.
         """
-        self._append(case, preds.argmax(1) == target, losses, same_answer(preds, shifted))
+        self._append(case, named_class(preds) == target, losses, same_answer(preds, shifted))
 
     def compute(self) -> dict[str, Tensor]:
         """The means ``accuracy``, ``loss`` and ``consistency``, float64 ``()`` each; nan over no images."""
