@@ -18,13 +18,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 from torch import nn
 
 import configs
 from data_prep import CIFARDataset, FashionMNISTDataset, FastMRIDataset, ImageNetDataset, LoDoPaBDataset
+from pipelines.bounds import check_bounds
 from pipelines.classification.task import learning_rates
 from pipelines.task import ReconstructionLoss
+from pipelines.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
 from recon.errors import InputError, check_choice
 from recon.networks import ResNet, UNet
 
@@ -50,18 +52,6 @@ LAYOUTS = {
 GIVEN = {"data", "split", "training", "seed", "progress", "n_classes"}  # of a data set, not its settings
 ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-LEAST = {
-    "seed": 0,
-    "threads": 1,
-    "dataset.batch_size": 1,
-    "network.n_classes": 1,
-    "dataset.n_workers": 0,
-    "optimizer.lr": 0,
-    "scheduler.step_size": 1,
-    "trainer.accumulate_grad_batches": 1,
-    "evaluation.shifts": 0,
-    "evaluation.max_shift": 1,
-}
 # Trainer arguments that the run folder, the sampler and the callbacks decide
 OURS = {
     "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing", "fast_dev_run",
@@ -70,6 +60,17 @@ OURS = {
     "num_sanity_val_steps", "overfit_batches", "plugins", "precision", "reload_dataloaders_every_n_epochs", "strategy",
     "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
 }  # fmt: skip
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_strict_yaml(text: str) -> Any:
+    """What jsonargparse loads, from a file or a flag, once no key stands twice in it."""
+    refuse_repeated_keys(text)
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_strict_yaml, exceptions=(yaml.YAMLError,))
 
 _NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
 
@@ -185,15 +186,11 @@ def settings_of(config: Namespace) -> dict[str, Any]:
 
 
 def _check_values(config: Namespace) -> None:
-    for key, least in LEAST.items():
-        if config.get(key) is not None and config[key] < least:
-            raise InputError(f"{key} is {config[key]}: give {least} or more")
+    check_bounds(config)
     for key in ("trainer.max_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches"):
         if config[key] == 0:
             raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
     check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
-    if config.ray_workers is not None and config.ray_workers < 1:
-        raise InputError(f"--ray-workers is {config.ray_workers}: give 1 or more, or leave it out")
     if config.task in RECONSTRUCTION and not config.clamp > 0:
         raise InputError(f"clamp is {config.clamp}: give a positive number")
 
@@ -218,6 +215,11 @@ def _peek(argv: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def given_options(argv: Sequence[str]) -> dict[str, str | None]:
+    """The values of the flags as they were written; of a flag that stands twice the last."""
+    return dict(_options(argv))
+
+
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     for token, following in zip_longest(argv, argv[1:]):
         if token.startswith("--"):
@@ -226,15 +228,7 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{path} is not valid YAML: mend it or give another --config") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no keys: give a YAML file such as --print_config prints")
-    return content
+    return read_yaml(path, "the configuration", "give another --config", "--print_config prints")
 
 
 def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
@@ -242,7 +236,7 @@ def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
     for name, value in _options(argv):
         _check_key(name, known, "option --")
         if name == "config" and value is not None:
-            for key in _flat_keys(_read_yaml(Path(value))):
+            for key in flat_keys(_read_yaml(Path(value))):
                 _check_key(key, known, f"key in {value}: ")
 
 
@@ -251,14 +245,6 @@ def _check_key(name: str, known: set[str], what: str) -> None:
         near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
         raise InputError(f"unknown {what}{name}: {hint}")
-
-
-def _flat_keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat_keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _one_sentence(message: str) -> str:

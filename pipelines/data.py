@@ -24,6 +24,7 @@ from data_prep import (
     bundled_mri,
 )
 from pipelines.config import DATASETS, RECONSTRUCTION
+from pipelines.resume import check_place
 from recon.errors import InputError
 from recon.networks import ResNet, UNet
 
@@ -164,15 +165,29 @@ class Loaders(pl.LightningDataModule):
         self.position = (0, 0)  # epoch, and the first batch of it
 
     def state_dict(self) -> dict[str, int]:
-        """Where the run stands: the epoch, and how many of its batches are done."""
+        """Where the run stands: the epoch, how many of its batches are done, and what it is cut by."""
         assert self.trainer is not None
         epochs: Any = self.trainer.fit_loop.epoch_progress.current
         in_epoch = epochs.started > epochs.processed
         batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"epoch": epochs.processed, "batch": batches.processed if in_epoch else 0}
+        return {"epoch": epochs.processed, "batch": batches.processed if in_epoch else 0, **self._cut()}
+
+    def _cut(self) -> dict[str, int]:
+        """What the batches of an epoch hang on, beside the seed."""
+        assert self.trainer is not None
+        return {
+            "batch_size": self.batch_size,
+            "n_processes": self.trainer.world_size,
+            "n_training_samples": len(self.train),
+        }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            InputError: in the middle of an epoch whose batches would be others now.
+        """
+        check_place(state_dict, self._cut())
         self.position = (state_dict["epoch"], state_dict["batch"])
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -184,6 +199,14 @@ class Loaders(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in order; every process sees equally many, the last may repeat some (the metrics drop those)."""
         return self._loader(self.val, shuffle=False)
+
+    def n_batches(self, n_processes: int) -> tuple[int, int]:
+        """The batches of an epoch and of a validation, for each of so many processes."""
+        train, val = (
+            len(ShapeBatchSampler(dataset.shapes, self.batch_size, shuffle=False, n_ranks=n_processes))
+            for dataset in (self.train, self.val)
+        )
+        return train, val
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Everything but the numbers of volume, slice or image, which are read and not computed with."""

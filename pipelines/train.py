@@ -14,21 +14,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from pipelines.checkpoints import build_task, load_weights
-from pipelines.classification.task import ClassificationTask
+from pipelines.checkpoints import build_task, load_weights, read_checkpoint
+from pipelines.checks import check_limits, one_line, open_data
 from pipelines.command import Interrupted, run_command
-from pipelines.config import RECONSTRUCTION, load, parse, settings_of
-from pipelines.data import (
-    Loaders,
-    check_image_sizes,
-    check_labelled_images,
-    describe_data,
-    fit_network,
-    open_dataset,
-)
+from pipelines.config import RECONSTRUCTION, given_options, load, parse, settings_of
+from pipelines.data import Loaders, describe_data
 from pipelines.kinds import kind_of, measure
 from pipelines.protocols import Settings
 from pipelines.recorder import RunRecorder
+from pipelines.resume import check_changes, check_state, remove_leftovers
 from pipelines.run_folder import (
     check_run_folder,
     make_folder,
@@ -38,7 +32,6 @@ from pipelines.run_folder import (
     write_json,
 )
 from pipelines.runs import Run
-from pipelines.task import ReconstructionTask
 from pipelines.training import TrainedTask
 from recon.errors import InputError
 from recon.networks import resolve_architecture, resolve_blur
@@ -63,13 +56,20 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
         InputError: what the user can mend.
         Interrupted: stopped by a signal, with its state saved.
     """
-    config, resumed = _configuration(argv)
+    config, before = _configuration(argv)
+    resumed = before is not None
     if config.ray_workers is not None:
         from pipelines.ray_training import train_on_ray  # Ray takes seconds to import
 
-        return train_on_ray(config, _folder(config, resumed, first=True))
+        folder = _folder(config, resumed, first=True)
+        if before is not None and (last := folder / "checkpoints" / "last.ckpt").exists():
+            check_state(before, config, read_checkpoint(last), config.ray_workers)
+        return train_on_ray(config, folder)
     first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
     if config.threads is not None:
+        n_cpus = os.cpu_count() or 1
+        if config.threads > n_cpus:
+            raise InputError(f"threads is {config.threads}, but this machine has {n_cpus} CPUs: give {n_cpus} or less")
         torch.set_num_threads(config.threads)
     if config.data is None and first:
         what, about, real = _SAMPLES[config.task]
@@ -80,20 +80,25 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
 
     folder = _folder(config, resumed, first)
     recorder = RunRecorder(folder)
-    checkpoint, step = _last_checkpoint(folder, task) if resumed else (None, 0)
-    trainer = build_trainer(config, folder, [recorder, *callbacks], step, placement)
+    checkpoint, step = _last_checkpoint(folder, task, before, config) if before is not None else (None, 0)
+    started = pl.callbacks.LambdaCallback(on_train_start=lambda *_: _record_settings(folder, config))
+    trainer = build_trainer(config, folder, [started, recorder, *callbacks], step, placement)
+    loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
+    check_limits(config, loaders, trainer.world_size)
     if first:
         make_folder(folder)
-        write_config(folder, settings_of(config))
+        if not resumed:
+            _record_settings(folder, config)
+        remove_leftovers(folder)
         write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())
         print(
             f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters, sampling {config.network.sampling}",
             flush=True,
         )
-    loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:
+        _record_settings(folder, config)  # also where nothing was left to train
         try:
             finish(Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test))
         except KeyboardInterrupt:
@@ -101,19 +106,26 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
             raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
 
 
-def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
-    """The resolved configuration, and whether it is a resumed run's."""
-    config = parse(argv)
-    resume = config.resume
-    if resume is not None:
-        if config.out is not None:
-            raise InputError("--resume goes on in the run's own folder: leave out --out")
+@rank_zero_only
+def _record_settings(folder: Path, config: Namespace) -> None:
+    """Write config.yaml: of a resumed run only once it has really started with these settings."""
+    write_config(folder, settings_of(config))
+
+
+def _configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
+    """The resolved configuration, and the one so far of a run that is resumed."""
+    resume, before = given_options(argv).get("resume"), None
+    if resume is None:
+        config = parse(argv)
+    else:
         path = check_run_folder(Path(resume)) / "config.yaml"
         before = load(path)
+        if given_options(argv).get("task", before.task) != before.task:
+            raise InputError(f"{resume} is a run of the task {before.task}: leave out --task")
         config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
-        changed = [key for key, value in before.network.items() if config.network[key] != value]
-        if changed:
-            raise InputError(f"--resume cannot change network.{changed[0]}: start another run with it")
+        if config.out is not None:
+            raise InputError("--resume goes on in the run's own folder: leave out --out")
+        check_changes(before, config)
         config.out = str(resume)
     network = config.network
     if config.task in RECONSTRUCTION:
@@ -123,55 +135,11 @@ def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
         network.architecture, network.sampling, network.blur = named
     if config.data is not None:
         config.data = str(Path(config.data).resolve())
-    return config, resume is not None
+    return config, before
 
 
 def _is_resume(argv: list[str], i: int) -> bool:
     return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
-
-
-def open_data(config: Namespace) -> tuple[Any, Any, Any]:
-    """The sets to train on, to validate on and to measure on, once all of them and the task go together.
-
-    Args:
-        config: of the training; a classifier's network is told the classes and channels of the data.
-
-    Raises:
-        InputError: the settings cannot work, the data cannot be read, or the network cannot work with them.
-    """
-    check_settings(config)  # told before any data are read
-    train = open_dataset(config, "train", training=True)
-    val = open_dataset(config, "val")
-    test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
-    if config.task not in RECONSTRUCTION:
-        fit_network(config, train)
-    with torch.device("meta"):
-        task = build_task(config)
-    _check_data(task, train, val, test)
-    return train, val, test
-
-
-def _check_data(task: Any, *datasets: Any) -> None:
-    for dataset in datasets:
-        (check_labelled_images if isinstance(task, ClassificationTask) else check_image_sizes)(dataset, task.network)
-    for dataset in datasets[:2] if isinstance(task, ReconstructionTask) else ():
-        for volume in dataset.volumes:
-            if not volume.has_target:
-                raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
-
-
-def check_settings(config: Namespace) -> None:
-    """Refuse settings that the network, the loss, the optimizer or the scheduler refuses, without any weights.
-
-    Raises:
-        InputError: says which.
-    """
-    with torch.device("meta"):
-        task = build_task(config)
-    try:
-        task.configure_optimizers()
-    except ValueError as error:
-        raise InputError(f"the optimizer or scheduler settings cannot work: {error}") from None
 
 
 def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
@@ -206,14 +174,18 @@ def build_trainer(
             use_distributed_sampler=False,
             default_root_dir=folder,
         )
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-        raise InputError(f"the trainer settings cannot work: {' '.join(str(error).split())}") from None
+    except (ValueError, TypeError, RuntimeError, ImportError, ArithmeticError, MisconfigurationException) as error:
+        raise InputError(f"the trainer settings cannot work: {one_line(error)}") from None
 
 
-def _last_checkpoint(folder: Path, task: TrainedTask) -> tuple[Path | None, int]:
+def _last_checkpoint(folder: Path, task: TrainedTask, before: Namespace, config: Namespace) -> tuple[Path | None, int]:
     """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
     path = folder / "checkpoints" / "last.ckpt"
-    return (path, load_weights(task, path)["global_step"]) if path.exists() else (None, 0)
+    if not path.exists():
+        return None, 0
+    checkpoint = load_weights(task, path)
+    check_state(before, config, checkpoint)
+    return path, checkpoint["global_step"]
 
 
 def _best(folder: Path) -> Path:

@@ -126,6 +126,11 @@ def _protocol(
 
 
 def _answers(logits: Tensor, labels: Tensor) -> dict[str, list[float]]:
+    if not logits.isfinite().all():
+        raise InputError(
+            "the network's logits are inf or nan, which is no answer: look for such values in the images, or train "
+            "again with a lower optimizer.lr"
+        )
     predicted = logits.argmax(1).cpu()
     return {"predicted": predicted.tolist(), "correct": (predicted == labels).int().tolist()}
 

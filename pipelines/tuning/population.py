@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from data_prep import replace_file
-from pipelines.checkpoints import read_checkpoint
 from pipelines.run_folder import write_config, write_json
 from pipelines.tuning.ledger import overlay, read_rows
 
@@ -21,6 +18,8 @@ CHANGEABLE = ("optimizer.", "scheduler.", "loss.", "clamp")  # of a network that
 
 def change_settings(folder: Path, number: int, point: Mapping[str, Any]) -> None:
     """Let a run folder go on with other settings, where they differ from its own; and note it in schedule.json.
+
+    The settings are config.yaml's; a resumed training takes them from there, and its state from the checkpoint.
 
     Args:
         folder: the run folder, perhaps a copy of another trial's.
@@ -33,12 +32,6 @@ def change_settings(folder: Path, number: int, point: Mapping[str, Any]) -> None
     source = schedule["trial"] if schedule else number
     if not changed and source == number:
         return
-    path = folder / "checkpoints" / "last.ckpt"
-    if path.exists():
-        checkpoint = read_checkpoint(path)
-        change_state(checkpoint, config, changed)
-        with replace_file(path) as temporary:
-            torch.save(checkpoint, temporary)
     write_config(folder, overlay(config, changed))
     step = {"epoch": len(read_rows(folder)), "from_trial": source, "set": changed}
     changes = [*schedule.get("changes", []), step]
@@ -57,39 +50,6 @@ def read_schedule(folder: Path) -> dict[str, Any]:
         return json.loads((folder / SCHEDULE).read_text())
     except FileNotFoundError:
         return {}
-
-
-def change_state(checkpoint: dict[str, Any], config: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
-    """Change the optimizer's and the scheduler's settings inside a checkpoint, in place.
-
-    The learning rate is the schedule's so far times new / old: the one it would have if it had started there.
-
-    Args:
-        checkpoint: Lightning's.
-        config: the configuration before.
-        changed: new values, by dotted key.
-    """
-    for key, value in changed.items():
-        group, _, name = key.partition(".")
-        if key == "optimizer.lr":
-            _scale(checkpoint, value / config["optimizer"]["lr"])
-        elif group == "optimizer":
-            for state in checkpoint["optimizer_states"]:
-                for parameters in state["param_groups"]:
-                    parameters[name] = value
-        elif group == "scheduler":
-            for state in checkpoint["lr_schedulers"]:
-                state[name] = value
-
-
-def _scale(checkpoint: dict[str, Any], factor: float) -> None:
-    for state in checkpoint["optimizer_states"]:
-        for parameters in state["param_groups"]:
-            for name in {"lr", "initial_lr"} & parameters.keys():
-                parameters[name] *= factor
-    for state in checkpoint["lr_schedulers"]:
-        for name in {"base_lrs", "_last_lr"} & state.keys():
-            state[name] = [rate * factor for rate in state[name]]
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:

@@ -15,11 +15,11 @@ import yaml
 from jsonargparse import Namespace
 
 import configs
+from pipelines.checks import check_settings, open_data
 from pipelines.classification.task import ClassificationTask
 from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
 from pipelines.recorder import COLUMNS
 from pipelines.task import ReconstructionTask
-from pipelines.train import check_settings, open_data
 from pipelines.tuning.ledger import overlay
 from pipelines.tuning.population import CHANGEABLE
 from pipelines.tuning.space import Point, Space, read_space

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipelines.yaml_file import read_yaml
 from recon.errors import InputError
 
 KINDS = ("uniform", "loguniform", "int", "logint", "choice")
@@ -135,14 +134,7 @@ def read_space(path: Path, known: Sequence[str]) -> Space:
     Raises:
         InputError: no such file, no YAML, an unknown key (with the nearest known one), or a range that is none.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot read the space {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{path} is not valid YAML: mend it or give another --space") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no keys: give a YAML file such as configs/tune/mri.yaml")
+    content = read_yaml(path, "the space", "give another --space", "configs/tune/mri.yaml")
     return parse_space(content, known, str(path))
 
 

@@ -220,7 +220,7 @@ def test_a_signal_at_the_end_of_an_epoch_saves_the_epoch(uninterrupted, data, tm
     run = tmp_path / "run"
     assert main(["--task", "mri", "--data", str(data), "--out", str(run), *TINY, *LONG]) == 130
     assert f"--resume {run}" in capsys.readouterr().err
-    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["Loaders"] == {"epoch": 4, "batch": 0}
+    assert {"epoch": 4, "batch": 0}.items() <= read_checkpoint(run / "checkpoints" / "last.ckpt")["Loaders"].items()
     assert main(["--resume", str(run)]) == 0
     assert_same_run(uninterrupted, run)
 
@@ -236,7 +236,7 @@ def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, dat
     monkeypatch.setattr(RunRecorder, "_must_stop", place)
     assert main(["--task", "mri", "--data", str(data), "--out", str(run), *TINY, *LONG]) == 130
     position = read_checkpoint(run / "checkpoints" / "last.ckpt")["Loaders"]
-    assert position == {"epoch": 3, "batch": batch + 1}
+    assert {"epoch": 3, "batch": batch + 1}.items() <= position.items()
     monkeypatch.setattr(RunRecorder, "_must_stop", ask)
     assert main(["--resume", str(run), "--dataset.n_workers=1"]) == 0
     assert_same_run(uninterrupted, run)
