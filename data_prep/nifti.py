@@ -105,4 +105,4 @@ def nifti_description(path: Path) -> str:
     try:
         return bytes(nibabel.Nifti1Image.from_filename(path).header["descrip"]).rstrip(b"\0").decode(errors="replace")
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError):
-        raise InputError(f"{path} is not a readable NIfTI file: copy it again or remove it.") from None
+        raise InputError(f"{path} is not a readable NIfTI file: copy it again.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep import fastmri_files
 from data_prep.dicom import dicom_files, is_slice
 from data_prep.hu_volume import NIFTI, is_nifti
 from recon.errors import InputError
@@ -16,7 +17,7 @@ KSPACE, SINOGRAMS, VOLUMES, SERIES = (
     "DICOM slices",
 )
 KINDS = {"mri": (KSPACE,), "ct": (SINOGRAMS, VOLUMES, SERIES)}
-PATTERNS = {KSPACE: ("*.h5",), SINOGRAMS: ("observation_*.hdf5",), VOLUMES: tuple(f"*{suffix}" for suffix in NIFTI)}
+PATTERNS = {SINOGRAMS: ("observation_*.hdf5",), VOLUMES: tuple(f"*{suffix}" for suffix in NIFTI)}
 
 
 def find_files(inputs: Sequence[str], task: str = "mri") -> list[Path]:
@@ -74,12 +75,14 @@ def _inside(folder: Path, task: str) -> list[Path]:
 
 
 def _by_kind(folder: Path, task: str) -> dict[str, list[Path]]:
+    if task == "mri":
+        return {KSPACE: fastmri_files(folder)}
     found = {
         kind: sorted(p for pattern in PATTERNS[kind] for p in folder.glob(pattern) if not p.name.startswith("."))
         for kind in KINDS[task]
         if kind != SERIES
     }
-    return found | ({SERIES: dicom_files(folder)} if SERIES in KINDS[task] else {})
+    return found | {SERIES: dicom_files(folder)}
 
 
 def _alone(path: Path, task: str) -> Path:

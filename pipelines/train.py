@@ -110,6 +110,8 @@ def _configuration(argv: list[str]) -> tuple[Namespace, bool]:
             raise InputError("--resume goes on in the run's own folder: leave out --out")
         path = check_run_folder(Path(resume)) / "config.yaml"
         before = load(path)
+        if any(token.split("=")[0] == "--task" for token in argv) and config.task != before.task:
+            raise InputError(f"--resume goes on with the run's own task, {before.task}: leave out --task {config.task}")
         config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
         changed = [key for key, value in before.network.items() if config.network[key] != value]
         if changed:
