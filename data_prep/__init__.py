@@ -13,7 +13,7 @@ from data_prep.headers import Header, parse_header, write_header
 from data_prep.hu_dataset import HUDataset
 from data_prep.hu_volume import HUVolume, open_hu, read_hu
 from data_prep.imagenet import ImageNetDataset
-from data_prep.index import find_volumes, index_folder, split_folder
+from data_prep.index import fastmri_files, find_volumes, index_folder, split_folder
 from data_prep.labelled import LabelledDataset, LabelledImage
 from data_prep.lodopab import LoDoPaBDataset
 from data_prep.masks import MASK_TYPES, check_mask, make_mask
@@ -21,7 +21,7 @@ from data_prep.outside import OUTSIDE, OutsideImage, outside_images
 from data_prep.sample import Sample, normalise
 from data_prep.samples import bundled_ct, bundled_mri
 from data_prep.seeds import generator, stable_seed
-from data_prep.simulation import coil_maps, simulate_kspace, write_fastmri
+from data_prep.simulation import Undersampling, coil_maps, simulate_kspace, write_fastmri
 from data_prep.volume import Volume, read_volume
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "OutsideImage",
     "Sample",
     "ShapeBatchSampler",
+    "Undersampling",
     "Volume",
     "bundled_ct",
     "bundled_mri",
@@ -49,6 +50,7 @@ __all__ = [
     "check_mask",
     "coil_maps",
     "ct_splits",
+    "fastmri_files",
     "fbp_image",
     "fbp_images",
     "find_ct_volumes",

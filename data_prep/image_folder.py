@@ -106,7 +106,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as an image ({reason(error)}): copy it again or remove it.")
+    return InputError(f"{path} cannot be read as an image ({reason(error)}): copy it again or leave it out.")
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -10,6 +10,8 @@ from data_prep.remember import describe_files, index_file, sizes
 from data_prep.volume import N_DIMS, Volume, read_volume
 from recon.errors import InputError, check_choice
 
+SUFFIXES = (".h5", ".hdf5")
+
 
 def split_folder(data: Path, challenge: str, split: str) -> Path:
     """Return `<data>/<challenge>_<split>`, for instance knee/singlecoil_train.
@@ -43,8 +45,8 @@ def find_volumes(data: Path, challenge: str, split: str | None, progress: bool =
     """Validate and describe the files of one split, of one folder, or a single file.
 
     Args:
-        data: with a split, the root folder that holds `<challenge>_<split>`; without, a folder of *.h5 files or one
-            such file.
+        data: with a split, the root folder that holds `<challenge>_<split>`; without, a folder of *.h5 files (see
+            `fastmri_files`) or one such file.
         challenge: singlecoil or multicoil.
         split: train, val or test; None where `data` says it all.
         progress: show a progress bar while the files of a folder are read.
@@ -64,6 +66,19 @@ def find_volumes(data: Path, challenge: str, split: str | None, progress: bool =
     if os.path.exists(data):
         return [read_volume(data, challenge)]
     raise InputError(f"There is no file or folder {data}: give a folder of fastMRI files (*.h5), or one such file.")
+
+
+def fastmri_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are taken for fastMRI's: *.h5 and *.hdf5, in any case, but not hidden ones.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read ({reason(error)}): give one that can.") from error
+    return [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
 def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Volume]:
@@ -87,7 +102,11 @@ def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Vo
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise InputError(f"There is no folder {folder}: give a folder of fastMRI files (*.h5).")
-    files = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
+    files = fastmri_files(folder)
+    names: dict[str, Path] = {}
+    for path in files:
+        if names.setdefault(path.stem, path) != path:
+            raise InputError(f"{names[path.stem]} and {path} have one name: keep one of them elsewhere.")
     if not files:
         raise InputError(f"{folder} holds no fastMRI files (*.h5): give the folder that does.")
     return describe_files(

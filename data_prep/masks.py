@@ -15,6 +15,7 @@ from recon.errors import InputError, check_choice
 if TYPE_CHECKING:
     from fastmri.data.subsample import MaskFunc
 
+N_DRAWS = 1000  # of a mask that may have no column
 MASK_TYPES = ("random", "equispaced", "equispaced_fraction", "magic", "magic_fraction")
 
 
@@ -41,7 +42,8 @@ def make_mask(
             `tuple(map(ord, file_name))`.
 
     Returns:
-        Tensor (n_columns,) bool, True where a column is measured.
+        Tensor (n_columns,) bool, True where a column is measured: at least one. Where fastMRI's draw leaves none (a
+        centre of no column, a high acceleration, few columns), the next one counts.
 
     Raises:
         InputError: an unknown type, or numbers that make no mask on so many columns.
@@ -60,13 +62,19 @@ def _draw(
     check_mask(mask_type, center_fractions, accelerations)
     function = _mask_func(mask_type, center_fractions, accelerations, threading.get_ident())
     try:
-        mask, _ = function((1, n_columns, 1), seed=seed)
+        for draw in range(N_DRAWS):
+            mask, _ = function((1, n_columns, 1), seed=(*seed, draw) if draw else seed)
+            if mask.any():
+                return mask.reshape(-1).to(torch.bool)
     except (ValueError, ZeroDivisionError, IndexError) as error:
         raise InputError(
             f"mask type {mask_type!r} with center_fractions {list(center_fractions)} and accelerations "
             f"{list(accelerations)} has no columns left to place on {n_columns} columns: lower one of the two."
         ) from error
-    return mask.reshape(-1).to(torch.bool)
+    raise InputError(
+        f"mask type {mask_type!r} with center_fractions {list(center_fractions)} and accelerations "
+        f"{list(accelerations)} measures none of {n_columns} columns: raise the former or lower the latter."
+    )
 
 
 def check_mask(mask_type: str, center_fractions: Sequence[float], accelerations: Sequence[int]) -> None:

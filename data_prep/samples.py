@@ -25,9 +25,12 @@ N_COILS = {"singlecoil": 0, "multicoil": 4}
 CT_SUBJECTS = {"chest_a": "train", "chest_b": "val", "chest_c": "test"}
 
 # what decides the content of the files
-MRI_SOURCES = tuple(
-    f"data_prep/{name}"
-    for name in ("samples/mri_brain.h5", "samples.py", "simulation.py", "headers.py", "crop.py", "seeds.py")
+MRI_SOURCES = (
+    *(
+        f"data_prep/{name}"
+        for name in ("samples/mri_brain.h5", "samples.py", "simulation.py", "headers.py", "crop.py", "seeds.py")
+    ),
+    "recon/physics/mri.py",
 )
 CT_SOURCES = (
     *(f"data_prep/{name}" for name in ("samples/ct_chest.h5", "samples.py", "ct_simulation.py", "seeds.py")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +19,23 @@ from data_prep.crop import fit_center
 from data_prep.headers import write_header
 from data_prep.seeds import generator
 from recon.errors import InputError
-from recon.physics.mri import fft2c, ifft2c, move_object, rss
+from recon.physics.mri import apply_mask, fft2c, ifft2c, move_object, rss
 
 PHASE_DEGREE = 3
+
+
+class Undersampling(NamedTuple):
+    """What fastMRI's test files tell of their undersampling.
+
+    Attributes:
+        mask: (columns,) bool, True where a column is measured.
+        acceleration: the nominal one.
+        n_center: the number of columns around the centre that are all kept.
+    """
+
+    mask: np.ndarray
+    acceleration: int
+    n_center: int
 
 
 def simulate_kspace(
@@ -55,8 +70,10 @@ def simulate_kspace(
 
     Raises:
         InputError: a magnitude that is no volume of finite numbers, is zero, or is larger than the matrix; a shift
-            that is not two finite numbers.
+            that is not two finite numbers; noise that is negative or too much for complex64.
     """
+    if not 0 <= noise < float("inf"):
+        raise InputError(f"the noise is {noise}: give a standard deviation of 0 or more, such as 0.005.")
     objects = _objects(magnitude, matrix, band_limit)
     n_slices = len(objects)
     random = generator("simulation", seed)
@@ -68,7 +85,10 @@ def simulate_kspace(
         images = images[:, None] * coil_maps(n_coils, matrix, matrix)
     kspace = fft2c(images)
     parts = random.standard_normal((*kspace.shape, 2), dtype=np.float32)
-    return (kspace + noise * torch.view_as_complex(torch.from_numpy(parts))).numpy()
+    kspace = kspace + noise * torch.view_as_complex(torch.from_numpy(parts))
+    if not torch.view_as_real(kspace).isfinite().all():
+        raise InputError(f"the noise {noise} is too much for complex64: give a standard deviation such as 0.005.")
+    return kspace.numpy()
 
 
 def smooth_phase(rows: int, columns: int, random: np.random.Generator) -> Tensor:
@@ -120,11 +140,12 @@ def write_fastmri(
     field_of_view_mm: Sequence[float] = (200.0, 200.0),
     thickness_mm: float = 5.0,
     maps: np.ndarray | None = None,
+    undersampling: Undersampling | None = None,
 ) -> None:
-    """Write simulated, fully sampled k-space as a fastMRI file (arXiv 1811.08839), whole or not at all.
+    """Write simulated k-space as a fastMRI file (arXiv 1811.08839), whole or not at all.
 
     The target, of k-space's size, is `reconstruction_esc` = |F^-1 k| for one coil or `reconstruction_rss` for
-    several; attrs max and norm are the target's maximum and 2-norm; attr simulated_from is "magnitude". Coil maps are
+    several; attrs max and norm are the target's maximum and 2-norm, float64; attr simulated_from is "magnitude". Coil maps are
     kept as `sensitivity_maps`, complex64 (coils, rows, columns), which is no part of fastMRI's schema and which its
     readers pass over; `FastMRIDataset.moved` needs them.
 
@@ -136,30 +157,31 @@ def write_fastmri(
         field_of_view_mm: (rows, columns) extent of the image.
         thickness_mm: extent of a slice.
         maps: complex (coils, rows, columns), the coils' sensitivities, with root sum of squares 1; None keeps none.
+        undersampling: what is kept of k-space, as in fastMRI's test files: k-space is zero elsewhere, there is a
+            `mask` and no target, and attrs acceleration and num_low_frequency stand in the place of max and norm.
 
     Raises:
-        InputError: the maps do not fit k-space, or the file cannot be written.
+        InputError: the maps or the mask do not fit k-space, or the file cannot be written.
     """
     if maps is not None and maps.shape != kspace.shape[1:]:
         raise InputError(f"maps of shape {maps.shape} do not fit k-space {kspace.shape}: give one for each coil.")
     data = torch.from_numpy(kspace.astype(np.complex64, copy=False))
-    images = ifft2c(data)
-    target = (images.abs() if data.ndim == 3 else rss(images, 1)).numpy()
     size = data.shape[-2:]
-    datasets = {
-        "kspace": data.numpy(),
-        "reconstruction_esc" if data.ndim == 3 else "reconstruction_rss": target,
-        "ismrmrd_header": write_header(size, size, field_of_view_mm, thickness_mm),
-    }
+    datasets: dict[str, Any] = {"ismrmrd_header": write_header(size, size, field_of_view_mm, thickness_mm)}
+    attributes: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, "simulated_from": "magnitude"}
+    if undersampling is None:
+        images = ifft2c(data)
+        target = (images.abs() if data.ndim == 3 else rss(images, 1)).numpy()
+        datasets["reconstruction_esc" if data.ndim == 3 else "reconstruction_rss"] = target
+        attributes |= {"max": float(target.max()), "norm": float(np.linalg.norm(target))}
+    else:
+        mask, acceleration, n_center = undersampling
+        data = apply_mask(data, torch.from_numpy(mask))
+        datasets["mask"] = mask
+        attributes |= {"acceleration": acceleration, "num_low_frequency": n_center}
+    datasets["kspace"] = data.numpy()
     if maps is not None:
         datasets["sensitivity_maps"] = maps.astype(np.complex64)
-    attributes = {
-        "max": target.max(),
-        "norm": np.linalg.norm(target),
-        "acquisition": acquisition,
-        "patient_id": patient_id,
-        "simulated_from": "magnitude",
-    }
     try:
         write_hdf5(Path(path), datasets, attributes)
     except OSError as error:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
 from data_prep import (
@@ -20,6 +24,7 @@ from data_prep import (
     ImageNetDataset,
     LoDoPaBDataset,
     ShapeBatchSampler,
+    Volume,
     bundled_ct,
     bundled_mri,
 )
@@ -48,7 +53,26 @@ def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
         folder = bundled_ct() if config.task == "ct" else bundled_mri(challenge=config.dataset.challenge)
     if config.task in ("cifar10", "cifar100"):
         settings["n_classes"] = int(config.task.removeprefix("cifar"))
-    return DATASETS[config.task](folder, split, training=training, seed=config.seed, **settings)
+    dataset = DATASETS[config.task](folder, split, training=training, seed=config.seed, **settings)
+    if config.task == "mri":
+        tell_undersampled(dataset.volumes)
+    return dataset
+
+
+def tell_undersampled(volumes: Sequence[Volume]) -> None:
+    """Say aloud, once, which files seem undersampled already, but bring no mask."""
+    names = [str(volume.path) for volume in volumes if volume.seems_undersampled]
+    if names and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        _say_once(
+            f"note: {names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, so "
+            "it seems, and masked once more; store its 'mask' if it was"
+        )
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def describe_data(config: Namespace) -> str:
@@ -112,10 +136,10 @@ def check_labelled_images(dataset: ClassificationDataset, network: ResNet) -> No
 
 
 def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet) -> None:
-    """Refuse volumes whose images the network cannot take, before anything runs.
+    """Refuse volumes whose images the network cannot take, or which cannot be masked, before anything runs.
 
     Raises:
-        InputError: names the file, the side, the multiple and the remedies.
+        InputError: names the file, and the side, the multiple and the remedies, or the mask's numbers.
     """
     multiple = network.total_stride
     trial = copy.deepcopy(network).to("meta").eval()  # shapes without numbers: finds out at no cost
@@ -125,9 +149,10 @@ def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet)
         if rows % multiple or columns % multiple:
             side, n = ("height", rows) if rows % multiple else ("width", columns)
             crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
+            remedy = f"crop with --dataset.image_size '{crop}' or pad" if all(crop) else "pad"
             raise InputError(
-                f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; crop with "
-                f"--dataset.image_size '{crop}' or pad with --dataset.image_size '{pad}'"
+                f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; {remedy} with "
+                f"--dataset.image_size '{pad}'"
             )
         if min(rows, columns) < SMALLEST_SIDE:
             raise InputError(f"{path}: image {rows} x {columns} is smaller than the 7 x 7 window of SSIM: pad it")
@@ -135,6 +160,9 @@ def check_image_sizes(dataset: ReconstructionDataset | HUDataset, network: UNet)
             trial(torch.empty(1, 1, rows, columns, device="meta"))
         except ValueError as error:
             raise InputError(f"{path}: image {rows} x {columns} does not fit the network: {error}") from None
+    if isinstance(dataset, FastMRIDataset):
+        for number in {volume.kspace_size[1]: i for i, volume in enumerate(dataset.volumes)}.values():
+            dataset.mask(number)
 
 
 class Loaders(pl.LightningDataModule):

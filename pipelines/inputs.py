@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from data_prep.cache import reason
+from data_prep import fastmri_files
 from data_prep.cache import reason
 from data_prep.dicom import dicom_files, is_slice
 from data_prep.nifti import NIFTI, is_nifti, nifti_name
@@ -19,7 +19,7 @@ KSPACE, SINOGRAMS, VOLUMES, SERIES = (
     "DICOM slices",
 )
 KINDS = {"mri": (KSPACE,), "ct": (SINOGRAMS, VOLUMES, SERIES)}
-PATTERNS = {KSPACE: ("*.h5",), SINOGRAMS: ("observation_*.hdf5",), VOLUMES: tuple(f"*{suffix}" for suffix in NIFTI)}
+PATTERNS = {SINOGRAMS: ("observation_*.hdf5",), VOLUMES: tuple(f"*{suffix}" for suffix in NIFTI)}
 
 
 def find_files(inputs: Sequence[str], task: str = "mri") -> list[Path]:
@@ -77,11 +77,10 @@ def _inside(folder: Path, task: str) -> list[Path]:
 
 
 def _by_kind(folder: Path, task: str) -> dict[str, list[Path]]:
+    if task == "mri":
+        return {KSPACE: fastmri_files(folder)}
     try:
-        try:
         visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
     found = {
@@ -89,7 +88,7 @@ def _by_kind(folder: Path, task: str) -> dict[str, list[Path]]:
         for kind in KINDS[task]
         if kind != SERIES
     }
-    return found | ({SERIES: dicom_files(folder)} if SERIES in KINDS[task] else {})
+    return found | {SERIES: dicom_files(folder)}
 
 
 def _alone(path: Path, task: str) -> Path:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, open_hu, parse_header
+from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu, parse_header
 from data_prep.ct_volume import N_PHOTONS
 from data_prep.nifti import nifti_description
-from data_prep.volume import open_volume, unreadable
+from data_prep.hdf5 import open_volume, unreadable
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.command import Parser, run_command, size_flag
-from pipelines.data import ReconstructionDataset, check_image_sizes
+from pipelines.data import ReconstructionDataset, check_image_sizes, tell_undersampled
 from pipelines.devices import find_device
 from pipelines.inputs import find_files, in_hu, output_name
 from pipelines.reconstruction import Job, reconstruct_all
@@ -107,6 +107,7 @@ def _predict(argv: list[str]) -> None:
     photons = arguments.photons or N_PHOTONS
     jobs = {path.name: plan(network, path, out, arguments.format, photons) for path in checking}
     todo = [job for job in jobs.values() if job is not None]
+    tell_undersampled([job.volume for job in todo if isinstance(job.volume, Volume)])
     make_folder(out)
 
     if there := [name for name, job in jobs.items() if job is None]:
@@ -171,11 +172,11 @@ def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: f
     source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if in_hu(path) else [])])
     made_by = f"recon-predict {hashlib.sha256(source.encode()).hexdigest()[:32]}"
     if result.exists():
+        if result.samefile(path):
+            raise InputError(f"{path} would be written over with its own reconstruction: give another --out than {out}")
         if _made_by(result) == made_by:
             return None
-        raise InputError(
-            f"{result} is there already and is not what this run makes of {path}: give another --out, or remove it"
-        )
+        raise InputError(f"{result} is there already and is not what this run makes of {path}: give another --out")
     if network.config.task == "ct" and in_hu(path):
         return Job(_open_images(network, path, n_photons), result, made_by)
     opened: tuple[ReconstructionDataset, tuple[float, float, float] | None] = (
@@ -216,11 +217,6 @@ def _open_kspace(network: Network, path: Path) -> tuple[FastMRIDataset, tuple[fl
         challenge = "multicoil" if getattr(file.get("kspace"), "ndim", 3) == 4 else "singlecoil"
     dataset = FastMRIDataset(path, None, challenge, progress=False, **_dataset_settings(network.config))
     check_image_sizes(dataset, network.task.network)
-    if not dataset.volumes[0].has_mask:
-        try:
-            dataset.mask(0)
-        except InputError as error:
-            raise InputError(f"{path} cannot have the run's mask: {error}") from None
     with open_volume(path) as file:
         header = parse_header(file["ismrmrd_header"][()], path)
     return dataset, header.voxel_size_mm

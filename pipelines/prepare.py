@@ -14,10 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep import LoDoPaBDataset, bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
+from data_prep import (
+    MASK_TYPES,
+    LoDoPaBDataset,
+    Undersampling,
+    bundled_mri,
+    check_mask,
+    coil_maps,
+    index_folder,
+    make_mask,
+    simulate_kspace,
+    write_fastmri,
+)
 from data_prep.cache import reason
 from data_prep.nifti import nifti_name, read_nifti
 from pipelines.command import Parser, run_command
+from pipelines.data import tell_undersampled
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
@@ -25,7 +37,9 @@ from recon.errors import InputError
 CHALLENGES = ("singlecoil", "multicoil")
 SPLITS = ("train", "val", "test")
 TASKS = ("mri", "ct")
-OF_TASK = {"mri": ("slice_axis", "matrix", "band_limit", "coils", "noise"), "ct": ("photons",)}
+OF_MRI = ("slice_axis", "matrix", "band_limit", "coils", "noise", "acceleration", "center_fraction", "mask_type")
+OF_TASK = {"mri": OF_MRI, "ct": ("photons",)}
+LARGEST = {"matrix": 4096, "coils": 256}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--band-limit", type=int, help="columns of true k-space, for images that a scanner interpolated")
     add("--coils", type=int, default=0, help="receive coils with fixed maps; 0 is single-coil (default %(default)s)")
     add("--noise", type=float, default=0.005, help="standard deviation relative to the maximum (default %(default)s)")
+    add("--acceleration", type=int, help="undersample so many times, as fastMRI's test files: a mask, no target")
+    add("--center-fraction", type=float, default=0.08, help="of the mask (default %(default)s)")
+    add("--mask-type", choices=MASK_TYPES, default="random", help="(default %(default)s)")
     add("--seed", type=int, default=0, help="of phase and noise (default %(default)s)")
     return parser
 
@@ -98,14 +115,20 @@ def _changed(arguments: argparse.Namespace) -> list[str]:
 
 
 def _index(data: Path, challenge: str) -> None:
-    folders = sorted(data.glob(f"{challenge}_*")) if data.is_dir() else []
-    if not folders:
+    folders = {
+        kind: sorted(path for path in data.glob(f"{kind}_*") if path.is_dir()) if data.is_dir() else []
+        for kind in CHALLENGES
+    }
+    if not folders[challenge]:
+        for other in (kind for kind in CHALLENGES if folders[kind]):
+            raise InputError(f"{data} has {folders[other][0].name}, but no {challenge}_*: give --challenge {other}")
         raise InputError(
             f"{data} has no folder {challenge}_train, {challenge}_val or {challenge}_test: give its parent"
         )
     table = Table("folder", "volumes", "slices", "k-space", "image", "acquisitions", "targets")
-    for folder in folders:
+    for folder in folders[challenge]:
         volumes = index_folder(folder, challenge)
+        tell_undersampled(volumes)
         sizes = [
             sorted({f"{rows} x {columns}" for rows, columns in column})
             for column in ([v.kspace_size for v in volumes], [v.image_size for v in volumes])
@@ -126,8 +149,15 @@ def _simulate(arguments: argparse.Namespace) -> None:
     if not arguments.images:
         _write_sample(arguments, challenge)
         return
-    if not arguments.noise >= 0 or arguments.coils < 0:
-        raise InputError("--noise and --coils must be 0 or more: correct the flag")
+    if not 0 <= arguments.noise < float("inf") or arguments.coils < 0:
+        raise InputError("--noise and --coils must be 0 or more, and finite: correct the flag")
+    for key, largest in LARGEST.items():
+        if vars(arguments)[key] > largest:
+            raise InputError(f"--{key} is {vars(arguments)[key]}: give {largest} or less")
+    if arguments.acceleration is not None:
+        check_mask(arguments.mask_type, [arguments.center_fraction], [arguments.acceleration])
+    elif {"center_fraction", "mask_type"} & set(_changed(arguments)):
+        raise InputError("--center-fraction and --mask-type are of an undersampled file: give --acceleration too")
     folder = arguments.out / f"{challenge}_{arguments.split}"
     names = [nifti_name(path).removesuffix(".npy") for path in arguments.images]
     for name in names:
@@ -135,17 +165,29 @@ def _simulate(arguments: argparse.Namespace) -> None:
             raise InputError(f"{folder / name}.h5 would be written twice or over: rename the image or the folder")
     make_folder(folder)
     for path, name in tqdm(list(zip(arguments.images, names, strict=True)), desc="simulating", disable=None):
-        magnitude, spacing = _read_images(path, arguments.slice_axis)
-        seed = f"{arguments.seed}:{name}"  # every volume has its own phase and noise
-        kspace = simulate_kspace(
-            magnitude, arguments.matrix, arguments.band_limit, arguments.coils, arguments.noise, seed
-        )
-        extent = [arguments.matrix * side for side in spacing[1:]]
-        if arguments.band_limit is not None:
-            extent[1] *= magnitude.shape[2] / arguments.band_limit
-        maps = coil_maps(arguments.coils, *kspace.shape[-2:]).numpy() if arguments.coils else None
-        write_fastmri(folder / f"{name}.h5", kspace, "simulated", name, extent, spacing[0], maps)
+        try:
+            _simulate_file(arguments, path, folder / f"{name}.h5")
+        except InputError as error:
+            if str(path) in str(error) or str(folder) in str(error):
+                raise
+            raise InputError(f"{path}: {error}") from None
     print(f"Written, simulated from magnitude: {folder}")
+
+
+def _simulate_file(arguments: argparse.Namespace, image: Path, path: Path) -> None:
+    magnitude, spacing = _read_images(image, arguments.slice_axis)
+    seed = f"{arguments.seed}:{path.stem}"  # every volume has its own phase and noise
+    kspace = simulate_kspace(magnitude, arguments.matrix, arguments.band_limit, arguments.coils, arguments.noise, seed)
+    extent = [arguments.matrix * side for side in spacing[1:]]
+    if arguments.band_limit is not None:
+        extent[1] *= magnitude.shape[2] / arguments.band_limit
+    columns, undersampling = kspace.shape[-1], None
+    if arguments.acceleration is not None:
+        pair = (arguments.center_fraction,), (arguments.acceleration,)
+        mask = make_mask(arguments.mask_type, columns, *pair, tuple(map(ord, path.name)))  # as recon-evaluate draws it
+        undersampling = Undersampling(mask.numpy(), arguments.acceleration, round(columns * arguments.center_fraction))
+    maps = coil_maps(arguments.coils, *kspace.shape[-2:]).numpy() if arguments.coils else None
+    write_fastmri(path, kspace, "simulated", path.stem, extent, spacing[0], maps, undersampling)
 
 
 def _write_sample(arguments: argparse.Namespace, challenge: str) -> None:

@@ -182,6 +182,8 @@ def _row(job: Job, images: Tensor, target: Tensor) -> list[str]:
     quality, mask = ["no target", ""], ""
     n_slices, rows, columns = images.shape
     if job.volume.has_target:
+        sides = [min(pair) for pair in zip(job.volume.image_size, (rows, columns), strict=True)]
+        images, target = center_crop(images, sides), center_crop(target, sides)  # without padding
         per_slice = job.volume.maximum is None  # CT: each image has its own range
         ranges = target.amax((1, 2)) - target.amin((1, 2)) if job.volume.maximum is None else job.volume.maximum
         if isinstance(ranges, Tensor):
