@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from data_prep.cache import reason
-from data_prep.cache import reason
 from data_prep.dicom import dicom_files, is_slice
 from data_prep.nifti import NIFTI, is_nifti, nifti_name
 from recon.errors import InputError
@@ -78,10 +77,7 @@ def _inside(folder: Path, task: str) -> list[Path]:
 
 def _by_kind(folder: Path, task: str) -> dict[str, list[Path]]:
     try:
-        try:
         visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one") from error
     found = {
