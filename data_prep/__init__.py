@@ -4,8 +4,9 @@ from data_prep.batches import ShapeBatchSampler
 from data_prep.cache import cache_folder, replace_file, write_hdf5
 from data_prep.cifar import CIFARDataset
 from data_prep.crop import center_crop, fit_center
+from data_prep.ct_folder import ct_splits, find_ct_volumes
 from data_prep.ct_simulation import observe, simulate_observation, write_lodopab
-from data_prep.ct_volume import CTVolume, ct_splits, find_ct_volumes, geometry_of, read_ct_volume, volume_name
+from data_prep.ct_volume import CTVolume, geometry_of, read_ct_volume, volume_name
 from data_prep.dataset import FastMRIDataset
 from data_prep.fashion_mnist import FashionMNISTDataset
 from data_prep.fbp_cache import fbp_image, fbp_images

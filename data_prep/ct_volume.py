@@ -1,22 +1,18 @@
-"""The files of LoDoPaB-CT: where they are, what they hold, and whether they are whole."""
+"""The files of LoDoPaB-CT: what they hold, and whether they are whole."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from data_prep.cache import reason
 from data_prep.hdf5 import open_volume
-from data_prep.remember import describe_files, index_file, sizes
 from recon.errors import InputError, check_choice
-from recon.physics.ct import LODOPAB, ParallelBeam
+from recon.physics.ct import LODOPAB, MU_MAX, ParallelBeam
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 """LoDoPaB's word, in its file names, for each split."""
@@ -26,6 +22,8 @@ N_SAMPLES = 128
 
 N_PHOTONS = 4096.0
 """Photons for each detector pixel in LoDoPaB's simulation."""
+
+SAME, EMPTY = 4.0, 1e-3  # how an image's mean and its projection's may differ: by a factor, and in mu / MU_MAX
 
 
 @dataclass(frozen=True)
@@ -98,59 +96,6 @@ def volume_name(split: str, number: int) -> str:
     return f"{PARTS[split]}_{number:03d}"
 
 
-def ct_splits(data: Path) -> list[str]:
-    """Return the splits, among train, val and test, of which a root folder has observations.
-
-    Raises:
-        InputError: it has none; tells what there is.
-    """
-    found = [split for split, part in PARTS.items() if _of_part(Path(data), "observation", part)]
-    if not found:
-        raise _nothing(Path(data), "train")
-    return found
-
-
-def find_ct_volumes(data: Path, split: str | None, progress: bool = True) -> list[CTVolume]:
-    """Validate and describe LoDoPaB's files of one split, of one folder, or a single one.
-
-    A split's files lie in `data` itself, or in folders that are called as their zip files:
-    `observation_train/observation_train_000.hdf5` and `ground_truth_train/ground_truth_train_000.hdf5`. What was
-    found is kept as JSON in the cache folder, so that only new and changed files are read again.
-
-    Args:
-        data: with a split, the root folder; without, a folder of observations or one file of them, with or without
-            their ground truth in one of the places above.
-        split: train, val, test, or None where `data` says it all.
-        progress: show a progress bar while files are read.
-
-    Returns:
-        The volumes, sorted by name, all of one geometry.
-
-    Raises:
-        InputError: no such folder, no files in it, one of a pair without the other, sizes that differ between files,
-            or the first bad file (see `read_ct_volume`).
-    """
-    data = Path(data)
-    if split is None and os.path.isfile(data):
-        return [read_ct_volume(*_with_target(data))]
-    paths = _folder(data) if split is None else _split(data, split)
-    groups = [_with_target(path) for path in paths]
-    alone = [path for path, *target in groups if split is not None and not target]
-    if alone:
-        raise InputError(f"{alone[0]} has no {_target_name(alone[0])} beside it: copy or unpack the ground truth too.")
-    about = {"folder": str(data.resolve()), "split": split or "none"}
-    store = index_file(data, f"lodopab-{split}")
-    volumes = describe_files(store, about, groups, read_ct_volume, _restore, progress)
-    for volume in volumes:
-        if volume.sinogram_size != volumes[0].sinogram_size:
-            here, there = ("{} x {}".format(*found.sinogram_size) for found in (volume, volumes[0]))
-            raise InputError(
-                f"{volume.path} has sinograms of {here} and {volumes[0].path.name} of {there} (angles x detectors): "
-                "keep one size in a folder."
-            )
-    return volumes
-
-
 def read_ct_volume(path: Path, target_path: Path | None = None) -> CTVolume:
     """Validate one file of observations and its ground truth; reads all of the ground truth.
 
@@ -166,12 +111,16 @@ def read_ct_volume(path: Path, target_path: Path | None = None) -> CTVolume:
         InputError: names the file, and what is missing, damaged or of another kind than expected.
     """
     with open_volume(path) as file:
-        n_slices, *sinogram_size = _data(file, path, "(samples, angles, detectors)").shape
+        data = _data(file, path, "(samples, angles, detectors)")
+        n_slices, *sinogram_size = data.shape
+        one_angle = data[:, sinogram_size[0] // 2].astype(np.float64)
         n_photons = file.attrs.get("n_photons", N_PHOTONS)
     if not (isinstance(n_photons, np.number | float) and 0 < n_photons < np.inf):
         raise InputError(f"{path}: attribute n_photons is {n_photons!r}: give a positive number or remove it.")
-    side = LODOPAB.rows if target_path is None else _read_target(target_path, path, n_slices)
+    side, means = (LODOPAB.rows, None) if target_path is None else _read_target(target_path, path, n_slices)
     _check_size(path, side, *sinogram_size)
+    if means is not None:
+        _check_unit(path, one_angle, means)
     return CTVolume(
         name=path.stem.removeprefix("observation_"),
         path=path,
@@ -181,75 +130,6 @@ def read_ct_volume(path: Path, target_path: Path | None = None) -> CTVolume:
         image_size=(side, side),
         n_photons=float(n_photons),
     )
-
-
-def _split(data: Path, split: str) -> list[Path]:
-    """The observations of a split, which has as many files of ground truth."""
-    check_choice("split", split, PARTS)
-    part = PARTS[split]
-    observations, targets = (_of_part(data, kind, part) for kind in ("observation", "ground_truth"))
-    if not observations:
-        raise _nothing(data, part)
-    names = {path.name for path in observations}
-    for target in targets:
-        name = target.name.replace("ground_truth", "observation", 1)
-        if name not in names:
-            raise InputError(f"{target} has no {name} beside it: copy or unpack the observations too.")
-    return observations
-
-
-def _nothing(data: Path, part: str) -> InputError:
-    return InputError(
-        f"{data} has no files observation_{part}_*.hdf5 (found {_listed(data)}): give the folder that LoDoPaB's zip "
-        "files were unpacked to."
-    )
-
-
-def _of_part(data: Path, kind: str, part: str) -> list[Path]:
-    """The files of a kind and a part, in the root folder or in a folder of their own."""
-    name = f"{kind}_{part}"
-    return _hdf5(data, f"{name}_*") or _hdf5(data / name, f"{name}_*")
-
-
-def _folder(data: Path) -> list[Path]:
-    """The observations of a folder."""
-    if not os.path.isdir(data):
-        raise InputError(f"There is no file or folder {data}: give a folder of LoDoPaB's observations, or one file.")
-    found = [path for path in _hdf5(data, "*") if not path.name.startswith("ground_truth_")]
-    if not found:
-        raise InputError(f"{data} holds no observations (*.hdf5, found {_listed(data)}): give the folder that does.")
-    return found
-
-
-def _hdf5(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{pattern}.hdf5") if not path.name.startswith("."))
-
-
-def _listed(folder: Path) -> str:
-    """What is in a folder, for an error message."""
-    try:
-        found = sorted(child.name for child in os.scandir(folder))
-    except OSError as error:
-        raise InputError(f"The data folder {folder} cannot be read ({reason(error)}): give LoDoPaB's.") from error
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "") or "nothing"
-
-
-def _with_target(path: Path) -> tuple[Path, ...]:
-    """The observations and, where there is one, their ground truth."""
-    name = _target_name(path)
-    folder = name.rpartition("_")[0]
-    places = [path.parent / name, path.parent / folder / name]
-    if path.parent.name.startswith("observation_"):
-        places += [path.parent.parent / name, path.parent.parent / folder / name]
-    return path, *[place for place in places if os.path.isfile(place)][:1]
-
-
-def _target_name(path: Path) -> str:
-    return f"ground_truth_{path.stem.removeprefix('observation_')}.hdf5"
-
-
-def _restore(values: dict[str, Any], path: Path, target_path: Path | None = None) -> CTVolume:
-    return CTVolume(**{**sizes(values, "sinogram_size", "image_size"), "path": path, "target_path": target_path})
 
 
 def _data(file: h5py.File, path: Path, axes: str) -> h5py.Dataset:
@@ -286,8 +166,31 @@ def diagonal_detectors(side: int) -> int:
     return isqrt(2 * side**2 - 1) + 2
 
 
-def _read_target(target_path: Path, path: Path, n_slices: int) -> int:
-    """Check the images; returns their side."""
+def _check_unit(path: Path, one_angle: np.ndarray, means: np.ndarray) -> None:
+    """Refuse observations that are not of these images, or in another unit.
+
+    A parallel projection keeps what there is: the sum over the detectors of an angle, times their width, is the sum
+    over the image's pixels, times their area. The noise of few photons changes it by much less than SAME.
+
+    Args:
+        path: the observations.
+        one_angle: (samples, detectors) of one angle, in metres.
+        means: (samples,) of the images.
+    """
+    height, width = LODOPAB.extent
+    measured = one_angle.mean(1) * LODOPAB.detector_extent / (height * width)
+    off = ~((measured > means / SAME - EMPTY) & (measured < means * SAME + EMPTY))  # nan is off, too
+    if off.any():
+        s = int(off.argmax())
+        raise InputError(
+            f"{path}: observation {s} has the line integrals of an image whose mean is {measured[s]:.3g}, but that of "
+            f"the ground truth is {means[s]:.3g}: give the observations of these images, divided by "
+            f"{MU_MAX:.5f} as LoDoPaB's."
+        )
+
+
+def _read_target(target_path: Path, path: Path, n_slices: int) -> tuple[int, np.ndarray]:
+    """Check the images; returns their side and the mean of each."""
     with open_volume(target_path) as file:
         data = _data(file, target_path, "(samples, rows, columns)")
         n_images, rows, columns = data.shape
@@ -298,14 +201,16 @@ def _read_target(target_path: Path, path: Path, n_slices: int) -> int:
             raise InputError(
                 f"{target_path} has {n_images} images and {path.name} {n_slices} observations: copy both again."
             )
+        means = np.zeros(n_slices)
         for number, image in enumerate(_images(data, n_slices)):
+            means[number] = image.mean(dtype=np.float64)
             low, high = float(image.min()), float(image.max())
             if not 0 <= low < high <= 1:
                 raise InputError(
                     f"{target_path}: image {number} has values from {low:.4g} to {high:.4g}, expected attenuation "
                     "divided by LoDoPaB's largest, in [0, 1] and not flat: correct or remove the file."
                 )
-    return rows
+    return rows, means
 
 
 def _images(data: h5py.Dataset, n: int) -> Iterable[np.ndarray]:

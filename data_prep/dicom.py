@@ -16,11 +16,16 @@ from pydicom.misc import is_dicom
 from pydicom.pixels import apply_rescale
 
 from data_prep.cache import reason
+from data_prep.notes import note
 from recon.errors import InputError
 
 TILT = 30.0  # degrees; gantries tilt by no more
 ROUNDING_MM, ROUNDING = 0.02, 0.01  # how far a gap between slices may be off, in mm and relative
+AIR = -1000  # HU
 SUFFIXES = (".dcm", ".ima")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+LARGE = 2**12  # bytes of a value that is left in the file while headers are read
+HEAD = 4096  # bytes that tell whether a file is text
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes go to Left, Posterior, Superior
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError,
@@ -38,7 +43,7 @@ class Slice(NamedTuple):
     spacing: tuple[float, ...]  # of rows, of columns
     orientation: tuple[float, ...]  # along which a row runs, along which a column runs
     position: tuple[float, ...]  # of the first pixel's centre
-    thickness: float
+    thickness: float | None  # None where the file does not tell it
 
 
 class Series(NamedTuple):
@@ -58,7 +63,8 @@ class Series(NamedTuple):
 def dicom_files(folder: Path) -> list[Path]:
     """The DICOM files of a folder, by name: those that say so inside or are called so.
 
-    Once there is one, files without a suffix or with a number for one count too, so that a damaged one is not missed.
+    Once there is one, files without a suffix or with a number for one count too, so that a damaged one is not missed;
+    but not text, such as a README.
 
     Raises:
         InputError: the folder cannot be read.
@@ -67,9 +73,9 @@ def dicom_files(folder: Path) -> list[Path]:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({reason(error)}): give another one.") from error
-    visible = [folder / name for name in names if not name.startswith(".") and name != "DICOMDIR"]
+    visible = [folder / name for name in names if not name.startswith(".") and name.upper() != "DICOMDIR"]
     found = {path for path in visible if is_slice(path)}
-    return [path for path in visible if path in found or path.suffix[1:].isdigit() or not path.suffix] if found else []
+    return [path for path in visible if path in found or _may_be_slice(path)] if found else []
 
 
 def is_slice(path: Path) -> bool:
@@ -78,6 +84,18 @@ def is_slice(path: Path) -> bool:
         return path.suffix.lower() in SUFFIXES or is_dicom(path)
     except OSError:
         return False
+
+
+def _may_be_slice(path: Path) -> bool:
+    """Whether a file is called as slices often are, and holds no text."""
+    if path.suffix and not path.suffix[1:].isdigit():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return True  # it will be told when it is read
+    return not head or any(byte < 9 for byte in head)
 
 
 def read_series(folder: Path) -> Series:
@@ -104,7 +122,7 @@ def read_series(folder: Path) -> Series:
 
 
 def read_slice(path: Path) -> np.ndarray:
-    """The pixels of a slice in HU, float32 (rows, columns).
+    """The pixels of a slice in HU, float32 (rows, columns); padded ones, outside the field of view, are air.
 
     Raises:
         InputError: the file is cut off, damaged, compressed in a way that cannot be read, or no image of grey values.
@@ -119,7 +137,7 @@ def _read(path: Path, whole: bool = True) -> pydicom.Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are not to the letter of the standard
-            return pydicom.dcmread(path, stop_before_pixels=not whole)
+            return pydicom.dcmread(path, defer_size=None if whole else LARGE)
     except DAMAGE as error:
         raise _damaged(path, error) from error
 
@@ -128,7 +146,11 @@ def _pixels(header: pydicom.Dataset, path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(apply_rescale(header.pixel_array, header), np.float32)
+            stored = header.pixel_array
+            with np.errstate(over="ignore"):  # inf is refused with all other values that cannot be HU
+                values = np.array(apply_rescale(stored, header), np.float32)
+            values[_is_padding(stored, header)] = AIR
+            return values
     except DAMAGE as error:
         syntax = header.file_meta.get("TransferSyntaxUID")
         if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed and "PixelData" in header:
@@ -139,15 +161,29 @@ def _pixels(header: pydicom.Dataset, path: Path) -> np.ndarray:
         raise _damaged(path, error) from error
 
 
+def _is_padding(stored: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
+    """Which stored values mean that there is no image: PixelPaddingValue to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
+
+    Writers take a negative one for unsigned and the reverse: what counts is its bits.
+    """
+    found = [header.get(key) for key in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if stored.dtype.kind not in "ui" or found[0] in (None, ""):
+        return np.zeros(stored.shape, bool)
+    limits = [np.array(int(value), np.int64).astype(stored.dtype) for value in found if value not in (None, "")]
+    low, high = min(limits), max(limits)
+    return (stored >= low) & (stored <= high)
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path} is truncated or not a readable DICOM file ({reason(error)}): copy it again, or move it out."
-    )
+    why = "it does not begin as one" if isinstance(error, InvalidDicomError) else reason(error)  # not pydicom's advice
+    return InputError(f"{path} is truncated or not a readable DICOM file ({why}): copy it again, or move it out.")
 
 
 def _describe(path: Path) -> Slice:
     """What one slice says, if it is an axial slice in HU."""
     header = _read(path, whole=False)
+    if header.get("Modality") in (None, "", "CT") and not any(key in header for key in PIXELS):
+        raise InputError(f"{path} is truncated, or holds no image: copy it again, or move it out.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -159,7 +195,7 @@ def _describe(path: Path) -> Slice:
                 spacing=_numbers(header, path, "PixelSpacing", 2),
                 orientation=_numbers(header, path, "ImageOrientationPatient", 6),
                 position=_numbers(header, path, "ImagePositionPatient", 3),
-                thickness=float(header.get("SliceThickness") or 1),
+                thickness=_thickness(header),
             )
     except InputError:
         raise
@@ -169,8 +205,16 @@ def _describe(path: Path) -> Slice:
     return described
 
 
+def _thickness(header: pydicom.Dataset) -> float | None:
+    try:
+        thickness = float(header.get("SliceThickness") or 0)
+    except (TypeError, ValueError):
+        return None
+    return thickness if 0 < thickness < np.inf else None
+
+
 def _check_kind(header: pydicom.Dataset, path: Path) -> None:
-    modality = str(header.get("Modality", ""))
+    modality = str(header.get("Modality") or "")
     if modality != "CT":
         raise InputError(f"{path} is of modality {modality!r}, not CT: give a folder of CT slices alone.")
     if int(header.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in header:
@@ -238,7 +282,9 @@ def _check_same(first: Slice, other: Slice) -> None:
 def _step(slices: Sequence[Slice], normal: np.ndarray) -> np.ndarray:
     """From one slice to the next in mm, in DICOM's axes."""
     if len(slices) == 1:
-        return normal * slices[0].thickness
+        if slices[0].thickness is None:
+            note(f"{slices[0].path} is the only slice and does not tell its SliceThickness: it is taken for 1 mm.")
+        return normal * (slices[0].thickness or 1)
     steps = np.diff([each.position for each in slices], axis=0)
     folder, usual = slices[0].path.parent, np.median(steps, axis=0)
     for one, two, step in zip(slices, slices[1:], steps, strict=False):

@@ -20,7 +20,7 @@ from data_prep.handles import Handles
 from data_prep.packaged import CT_PHYSICS, packaged_hash
 from data_prep.remember import file_stamp
 from recon.errors import InputError
-from recon.physics.ct import fbp
+from recon.physics.ct import MU_MAX, fbp
 
 BATCH = 32  # slices that are back-projected together
 
@@ -75,11 +75,19 @@ def fbp_image(observation: np.ndarray, volume: CTVolume, window: str, frequency_
         mu / MU_MAX, float32 (..., rows, columns), not clipped. A slice's values do not depend on others beside it.
 
     Raises:
-        InputError: the observations are not finite.
+        InputError: the observations are not finite, zero everywhere, or larger than LoDoPaB's unit allows.
     """
     sinogram = torch.from_numpy(observation.astype(np.float32, copy=False))
     if not sinogram.isfinite().all():
         raise InputError(f"{volume.path} holds nan or inf: copy it again, or leave it out.")
+    largest = sinogram.amax((-2, -1))
+    if not (largest > 0).all():
+        raise InputError(f"{volume.path} holds an observation that is zero: copy it again, or leave it out.")
+    if float(largest.max()) > volume.geometry.detector_extent * (1 + 1e-3):  # mu / MU_MAX of 1 all over the diagonal
+        raise InputError(
+            f"{volume.path} holds line integrals up to {float(largest.max()):.3g}, and LoDoPaB's, divided by "
+            f"{MU_MAX:.5f}, are at most {volume.geometry.detector_extent:.3g} metres: divide them."
+        )
     return fbp(sinogram, volume.geometry, window, frequency_scaling)
 
 

@@ -160,8 +160,8 @@ def _check_place(volume: HUVolume) -> None:
     if max(volume.image_size) > LARGEST_SIDE or max(height, width) > THINNEST * min(height, width):
         rows, columns = volume.image_size
         raise InputError(
-            f"{path}: its slices have {rows} x {columns} pixels of {height:.4g} x {width:.4g} mm, and {LARGEST_SIDE} of "
-            f"about the same height and width are the most that a scan is simulated of: resample it."
+            f"{path}: its slices have {rows} x {columns} pixels of {height:.4g} x {width:.4g} mm, and a scan is "
+            f"simulated of {LARGEST_SIDE} at most, of about the same height and width: resample it."
         )
     sides = [n * side for n, side in zip(volume.image_size, volume.voxel_size_mm[1:], strict=True)]
     if not SMALLEST_MM <= min(sides) <= max(sides) <= LARGEST_MM:

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_prep.crop import fit_center
+from data_prep.ct_folder import find_ct_volumes
 from data_prep.ct_simulation import observe, photons
-from data_prep.ct_volume import CTVolume, find_ct_volumes
+from data_prep.ct_volume import CTVolume
 from data_prep.fbp_cache import fbp_image, fbp_images
 from data_prep.handles import Handles
 from data_prep.sample import EPS, Sample, check_sizes, roll_together

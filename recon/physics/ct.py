@@ -36,6 +36,9 @@ MU_AIR = 0.02
 MU_MAX = 3071 * (MU_WATER - MU_AIR) / 1000 + MU_WATER
 """Linear attenuation at 3071 HU, 81.35858 1/m: LoDoPaB-CT's images and its sinograms are stored divided by it."""
 
+MOST_PHOTONS = 1e18
+"""In one detector pixel: more is not counted."""
+
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann")
 
 
@@ -271,7 +274,8 @@ def photon_noise(sinogram: Tensor, generator: np.random.Generator, n_photons: fl
         Shape, dtype and device of ``sinogram``; at most log(10 n_photons).
 
     Raises:
-        InputError: the sinogram has a value that is not finite, or ``n_photons`` is not positive.
+        InputError: the sinogram has a value that is not finite, ``n_photons`` is not positive, or
+            more than MOST_PHOTONS would reach a detector pixel.
 
     Source: LoDoPaB-CT, Leuschner et al., Scientific Data 8, 109 (2021).
     """
@@ -279,7 +283,13 @@ def photon_noise(sinogram: Tensor, generator: np.random.Generator, n_photons: fl
         raise InputError(f"the sinogram {tuple(sinogram.shape)} has values that are not finite: mend or leave it out")
     if not n_photons > 0:
         raise InputError(f"n_photons {n_photons} is not positive: give the photons per detector pixel, such as 4096")
-    expected = n_photons * np.exp(-sinogram.detach().cpu().double().numpy())
+    with np.errstate(over="ignore"):
+        expected = n_photons * np.exp(-sinogram.detach().cpu().double().numpy())
+    if expected.max(initial=0) > MOST_PHOTONS:
+        raise InputError(
+            f"{n_photons:g} photons through line integrals down to {float(sinogram.min()):g} are more than "
+            f"{MOST_PHOTONS:g} in a detector pixel: give fewer, such as 4096"
+        )
     counts = np.maximum(generator.poisson(expected), 0.1)
     return torch.as_tensor(-np.log(counts / n_photons)).to(sinogram)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data_prep import LoDoPaBDataset, Sample, ShapeBatchSampler, ct_volume, find_ct_volumes, geometry_of, read_ct_volume
+from data_prep import LoDoPaBDataset, Sample, ShapeBatchSampler, ct_folder, find_ct_volumes, geometry_of, read_ct_volume
 from data_prep.remember import index_file
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB
@@ -132,7 +132,7 @@ def test_the_surplus_zeros_of_lodopabs_last_ground_truth_are_no_samples(tmp_path
 
 def test_observations_alone_are_enough_to_reconstruct(tmp_path):
     random = np.random.default_rng(0)
-    path = write_data(tmp_path / "patient.h5", random.random((1, 1000, 513), np.float32))
+    path = write_data(tmp_path / "patient.h5", 0.3 * random.random((1, 1000, 513), np.float32))
     data = dataset(path, None, cache=False)
     assert data.volumes[0].geometry == LODOPAB
     assert data.shapes == [(362, 362, False)]
@@ -223,7 +223,9 @@ class TestMoved:
         images = np.full((1, SIDE, SIDE), 0.1, np.float32)
         images[:, :8] = 0.2
         write_data(tmp_path / "ground_truth_val_000.hdf5", images)
-        write_data(tmp_path / "observation_val_000.hdf5", gaussians(1)[1], n_photons=1e12)
+        others, sinograms = gaussians(1)
+        sinograms *= images.mean() / others.mean()  # as much attenuation, elsewhere
+        write_data(tmp_path / "observation_val_000.hdf5", sinograms, n_photons=1e12)
         data = dataset(tmp_path / "observation_val_000.hdf5", None, **self.CLEAR)
         moved = data.moved(0, (12, 0)).image[0] / 16
         assert moved[2:10].abs().mean() < 0.01
@@ -264,13 +266,13 @@ class TestMoved:
 def reads(monkeypatch):
     """The names of the files that are read."""
     names = []
-    original = ct_volume.read_ct_volume
+    original = ct_folder.read_ct_volume
 
     def read(path, *target):
         names.append(path.name)
         return original(path, *target)
 
-    monkeypatch.setattr(ct_volume, "read_ct_volume", read)
+    monkeypatch.setattr(ct_folder, "read_ct_volume", read)
     return names
 
 
