@@ -16,7 +16,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 from data_prep import LoDoPaBDataset, bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
-from pipelines.command import Parser, run_command
+from pipelines.bounds import COILS, NOISE, PHOTONS, SEED, SIDE
+from pipelines.command import Parser, real, run_command, whole
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
@@ -52,13 +53,23 @@ def build_parser() -> argparse.ArgumentParser:
     add("--task", choices=TASKS, default="mri", help="(default %(default)s)")
     add("--out", type=Path, required=True, help="root folder; MRI volumes go to <out>/<challenge>_<split>")
     add("--split", choices=SPLITS, default="train", help="(default %(default)s)")
-    add("--photons", type=float, default=4096, help="of CT, for each detector pixel (default %(default)s)")
+    add("--photons", type=real(*PHOTONS), default=4096, help="of CT, for each detector pixel (default %(default)s)")
     add("--slice-axis", type=int, choices=(0, 1, 2), help="axis of the slices (default: 2 for NIfTI, 0 for .npy)")
-    add("--matrix", type=int, default=256, help="rows and columns of the k-space (default %(default)s)")
-    add("--band-limit", type=int, help="columns of true k-space, for images that a scanner interpolated")
-    add("--coils", type=int, default=0, help="receive coils with fixed maps; 0 is single-coil (default %(default)s)")
-    add("--noise", type=float, default=0.005, help="standard deviation relative to the maximum (default %(default)s)")
-    add("--seed", type=int, default=0, help="of phase and noise (default %(default)s)")
+    add("--matrix", type=whole(*SIDE), default=256, help="rows and columns of the k-space (default %(default)s)")
+    add("--band-limit", type=whole(*SIDE), help="columns of true k-space, for images that a scanner interpolated")
+    add(
+        "--coils",
+        type=whole(*COILS),
+        default=0,
+        help="receive coils with fixed maps; 0 is single-coil (default %(default)s)",
+    )
+    add(
+        "--noise",
+        type=real(*NOISE),
+        default=0.005,
+        help="standard deviation relative to the maximum (default %(default)s)",
+    )
+    add("--seed", type=whole(*SEED), default=0, help="of phase and noise (default %(default)s)")
     return parser
 
 
