@@ -12,13 +12,18 @@ from recon.errors import InputError
 Number = int | float
 LARGEST_INT, LARGEST_FLOAT = 2**31 - 1, 1e30  # of all others: what 32 bits hold
 MOST_CPUS = 1024
+SEED = (0, 2**32 - 1)  # numpy's
+SIDE = (1, 2**14)  # pixels
+SHIFTS, MAX_SHIFT = (0, 2**16), (1, 2**14)
+BATCH_SIZE = (1, 2**20)
+COILS, NOISE, PHOTONS = (0, 2**8), (0, 1e6), (0, 1e15)
 BOUNDS: dict[str, tuple[Number, Number]] = {
-    "seed": (0, 2**32 - 1),  # numpy's seeds
+    "seed": SEED,
     "threads": (1, MOST_CPUS),
     "ray_workers": (1, 2**12),
     "dataset.accelerations": (1, 2**10),
-    "dataset.batch_size": (1, 2**20),
-    "dataset.image_size": (1, 2**14),
+    "dataset.batch_size": BATCH_SIZE,
+    "dataset.image_size": SIDE,
     "dataset.max_shift": (0, 2**14),
     "dataset.n_workers": (0, MOST_CPUS),
     "network.n_classes": (1, 2**20),
@@ -36,8 +41,8 @@ BOUNDS: dict[str, tuple[Number, Number]] = {
     "trainer.log_every_n_steps": (0, LARGEST_INT),
     "trainer.min_epochs": (0, LARGEST_INT),
     "trainer.num_nodes": (1, 2**12),
-    "evaluation.shifts": (0, 2**16),
-    "evaluation.max_shift": (1, 2**14),
+    "evaluation.shifts": SHIFTS,
+    "evaluation.max_shift": MAX_SHIFT,
 }
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -15,22 +13,46 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from pipelines.bounds import BOUNDS
+from pipelines.failures import SHOWN, sentence_of
 from pipelines.memory import keep_freed_memory
 from recon.errors import InputError
 
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def size_flag(text: str) -> list[int]:
     """Parse a size such as '[320, 320]', for argparse."""
+    least, most = BOUNDS["dataset.image_size"]
     try:
         rows, columns = json.loads(text)
-        if type(rows) is type(columns) is int:
+        if type(rows) is type(columns) is int and all(least <= side <= most for side in (rows, columns)):
             return [rows, columns]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as '[320, 320]'")
+    raise argparse.ArgumentTypeError(f"{text[:SHOWN]!r} is not a size such as '[320, 320]'")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """What parses a whole number between two bounds, for argparse."""
+    return _between(int, "a whole number", least, most)
+
+
+def real(least: float, most: float) -> Callable[[str], float]:
+    """What parses a number between two bounds, for argparse."""
+    return _between(float, "a number", least, most)
+
+
+def _between(kind: type, what: str, least: float, most: float) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            if least <= (value := kind(text)) <= most:
+                return value
+        except (ValueError, OverflowError):
+            pass
+        raise argparse.ArgumentTypeError(f"{text[:SHOWN]!r} is not {what} from {least:g} to {most:g}")
+
+    return parse
 
 
 class Interrupted(BaseException):
@@ -65,24 +87,16 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with its exit code
     try:
         command(list(sys.argv[1:] if argv is None else argv))
-    except InputError as error:
-        text = str(error).strip()
-        if "Original Traceback" in text:  # a loader's process found it; its own sentence stands last
-            text = text.rpartition("InputError: ")[2]
-        return _say(f"error: {text}", BAD_INPUT)
-    except OSError as error:
-        if error.errno in _CANNOT_WRITE:
-            where = f" ({error.filename})" if error.filename else ""
-            return _say(f"error: cannot write{where}: {os.strerror(error.errno)}; give another --out folder", BAD_INPUT)
-        traceback.print_exc()
-        return OUR_FAULT
     except Interrupted as stop:
         return _say(f"interrupted: {stop}", INTERRUPTED)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else DONE
-    except Exception:
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is not None:
+            return _say(f"error: {sentence}", BAD_INPUT)
         traceback.print_exc()
         return _say("This is a fault of the program, not of your input: please report it.", OUR_FAULT)
     return DONE

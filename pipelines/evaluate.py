@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from pipelines.command import Interrupted, Parser, run_command, size_flag
+from pipelines.bounds import BATCH_SIZE, MAX_SHIFT, NOISE, SEED, SHIFTS
+from pipelines.command import Interrupted, Parser, real, run_command, size_flag, whole
 from pipelines.config import settings_of
 from pipelines.data import describe_data, files_of, smallest_side
 from pipelines.devices import fastest_batch, find_devices
@@ -61,16 +62,27 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")
     add("--protocols", nargs="+", metavar="NAME", help="what to measure (default: all below of the runs' kind)")
-    add("--shifts", type=int, default=16, help="circular shifts drawn for each slice (default %(default)s; 0: none)")
-    add("--max-shift", type=int, default=16, help="largest shift, in pixels (default %(default)s)")
-    add("--noise-levels", type=float, nargs="+", default=[0.1, 0.5], help="of normalised inputs (default 0.1 0.5)")
+    add(
+        "--shifts",
+        type=whole(*SHIFTS),
+        default=16,
+        help="circular shifts drawn for each slice (default %(default)s; 0: none)",
+    )
+    add("--max-shift", type=whole(*MAX_SHIFT), default=16, help="largest shift, in pixels (default %(default)s)")
+    add(
+        "--noise-levels",
+        type=real(*NOISE),
+        nargs="+",
+        default=[0.1, 0.5],
+        help="of normalised inputs (default 0.1 0.5)",
+    )
     add("--data", help="another data folder (the default is each run's own)")
     add("--split", choices=("train", "val", "test"), help="another split (the default is each run's own)")
     add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
         help="crop or zero-pad the images to this size (the default is each run's own)")  # fmt: skip
     add("--dataset.challenge", dest="challenge", help="singlecoil or multicoil (the default is each run's own)")
-    add("--seed", type=int, default=0, help="of the shifts and the noise (default %(default)s)")
-    add("--batch-size", type=int, help="shifted images at once (default: 1 on a CPU, measured on a GPU)")
+    add("--seed", type=whole(*SEED), default=0, help="of the shifts and the noise (default %(default)s)")
+    add("--batch-size", type=whole(*BATCH_SIZE), help="shifted images at once (default: 1 on a CPU, measured on a GPU)")
     add("--devices", nargs="+", default=["auto"], help="cpu, cuda:0 cuda:1, ... (default: all GPUs, else the CPU)")
     add("--save-reconstructions", action="store_true", help="write reconstructions/RUN/VOLUME.h5, as fastMRI does")
     add("--out", help="a new folder for all this (default: evaluation/<time>)")

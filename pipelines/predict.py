@@ -17,8 +17,9 @@ from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu
 from data_prep.ct_volume import N_PHOTONS
 from data_prep.hdf5 import open_volume, unreadable
 from data_prep.nifti import nifti_description
+from pipelines.bounds import BATCH_SIZE, PHOTONS
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
-from pipelines.command import Parser, run_command, size_flag
+from pipelines.command import Parser, real, run_command, size_flag, whole
 from pipelines.data import ReconstructionDataset, check_image_sizes, tell_undersampled
 from pipelines.devices import find_device
 from pipelines.inputs import find_files, in_hu, output_name
@@ -79,10 +80,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="DIR", help="the folder to write to")
     add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
-    add("--batch-size", type=int, default=1, help="slices that run at once (default 1, as recon-evaluate saves them)")
+    add(
+        "--batch-size",
+        type=whole(*BATCH_SIZE),
+        default=1,
+        help="slices that run at once (default 1, as recon-evaluate saves them)",
+    )
     add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
         help="crop or zero-pad the images to this size, as in recon-train (default: as the run does)")  # fmt: skip
-    add("--photons", type=float, help=f"for each detector pixel, of images in HU (default {N_PHOTONS:g}, LoDoPaB's)")
+    add(
+        "--photons",
+        type=real(*PHOTONS),
+        help=f"for each detector pixel, of images in HU (default {N_PHOTONS:g}, LoDoPaB's)",
+    )
     return parser
 
 
@@ -94,8 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _predict(argv: list[str]) -> None:
     arguments = build_parser().parse_args(argv)
     check_choice("format", arguments.format, SUFFIXES)
-    if arguments.batch_size < 1:
-        raise InputError(f"--batch-size is {arguments.batch_size}: give 1 or more")
     if "" in (arguments.run, arguments.out, *arguments.inputs):
         raise InputError("RUN, INPUT and --out cannot be empty: give paths")
     device = find_device(arguments.device)

@@ -28,7 +28,8 @@ from data_prep import (
 )
 from data_prep.cache import reason
 from data_prep.nifti import nifti_name, read_nifti
-from pipelines.command import Parser, run_command
+from pipelines.bounds import COILS, NOISE, PHOTONS, SEED, SIDE
+from pipelines.command import Parser, real, run_command, whole
 from pipelines.data import tell_undersampled
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
@@ -39,7 +40,6 @@ SPLITS = ("train", "val", "test")
 TASKS = ("mri", "ct")
 OF_MRI = ("slice_axis", "matrix", "band_limit", "coils", "noise", "acceleration", "center_fraction", "mask_type")
 OF_TASK = {"mri": OF_MRI, "ct": ("photons",)}
-LARGEST = {"matrix": 4096, "coils": 256}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,16 +67,26 @@ def build_parser() -> argparse.ArgumentParser:
     add("--task", choices=TASKS, default="mri", help="(default %(default)s)")
     add("--out", type=Path, required=True, help="root folder; MRI volumes go to <out>/<challenge>_<split>")
     add("--split", choices=SPLITS, default="train", help="(default %(default)s)")
-    add("--photons", type=float, default=4096, help="of CT, for each detector pixel (default %(default)s)")
+    add("--photons", type=real(*PHOTONS), default=4096, help="of CT, for each detector pixel (default %(default)s)")
     add("--slice-axis", type=int, choices=(0, 1, 2), help="axis of the slices (default: 2 for NIfTI, 0 for .npy)")
-    add("--matrix", type=int, default=256, help="rows and columns of the k-space (default %(default)s)")
-    add("--band-limit", type=int, help="columns of true k-space, for images that a scanner interpolated")
-    add("--coils", type=int, default=0, help="receive coils with fixed maps; 0 is single-coil (default %(default)s)")
-    add("--noise", type=float, default=0.005, help="standard deviation relative to the maximum (default %(default)s)")
+    add("--matrix", type=whole(*SIDE), default=256, help="rows and columns of the k-space (default %(default)s)")
+    add("--band-limit", type=whole(*SIDE), help="columns of true k-space, for images that a scanner interpolated")
+    add(
+        "--coils",
+        type=whole(*COILS),
+        default=0,
+        help="receive coils with fixed maps; 0 is single-coil (default %(default)s)",
+    )
+    add(
+        "--noise",
+        type=real(*NOISE),
+        default=0.005,
+        help="standard deviation relative to the maximum (default %(default)s)",
+    )
     add("--acceleration", type=int, help="undersample so many times, as fastMRI's test files: a mask, no target")
     add("--center-fraction", type=float, default=0.08, help="of the mask (default %(default)s)")
     add("--mask-type", choices=MASK_TYPES, default="random", help="(default %(default)s)")
-    add("--seed", type=int, default=0, help="of phase and noise (default %(default)s)")
+    add("--seed", type=whole(*SEED), default=0, help="of phase and noise (default %(default)s)")
     return parser
 
 
@@ -149,11 +159,6 @@ def _simulate(arguments: argparse.Namespace) -> None:
     if not arguments.images:
         _write_sample(arguments, challenge)
         return
-    if not 0 <= arguments.noise < float("inf") or arguments.coils < 0:
-        raise InputError("--noise and --coils must be 0 or more, and finite: correct the flag")
-    for key, largest in LARGEST.items():
-        if vars(arguments)[key] > largest:
-            raise InputError(f"--{key} is {vars(arguments)[key]}: give {largest} or less")
     if arguments.acceleration is not None:
         check_mask(arguments.mask_type, [arguments.center_fraction], [arguments.acceleration])
     elif {"center_fraction", "mask_type"} & set(_changed(arguments)):
