@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu, parse_header
 from data_prep.ct_volume import N_PHOTONS
-from data_prep.nifti import nifti_description
 from data_prep.hdf5 import open_volume, unreadable
+from data_prep.nifti import nifti_description
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.command import Parser, run_command, size_flag
 from pipelines.data import ReconstructionDataset, check_image_sizes, tell_undersampled

@@ -143,11 +143,8 @@ def _index(data: Path, challenge: str) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _simulate(arguments: argparse.Namespace) -> None:
-    challenge = "multicoil" if arguments.coils else "singlecoil"
-    if not arguments.images:
-        _write_sample(arguments, challenge)
-        return
+def _check_simulation(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that make no file."""
     if not 0 <= arguments.noise < float("inf") or arguments.coils < 0:
         raise InputError("--noise and --coils must be 0 or more, and finite: correct the flag")
     for key, largest in LARGEST.items():
@@ -157,6 +154,14 @@ def _simulate(arguments: argparse.Namespace) -> None:
         check_mask(arguments.mask_type, [arguments.center_fraction], [arguments.acceleration])
     elif {"center_fraction", "mask_type"} & set(_changed(arguments)):
         raise InputError("--center-fraction and --mask-type are of an undersampled file: give --acceleration too")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    challenge = "multicoil" if arguments.coils else "singlecoil"
+    if not arguments.images:
+        _write_sample(arguments, challenge)
+        return
+    _check_simulation(arguments)
     folder = arguments.out / f"{challenge}_{arguments.split}"
     names = [path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".npy") for path in arguments.images]
     for name in names:
