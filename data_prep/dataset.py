@@ -216,7 +216,8 @@ class FastMRIDataset(Dataset[Sample]):
         values = self._handles.read(volume.path, key, part)
         if values.shape != shape:
             raise InputError(
-                f"{volume.path} changed while it was in use ({key!r} had shape {shape}, now {values.shape}): start again."
+                f"{volume.path} changed while it was in use ({key!r} had shape {shape}, now {values.shape}): "
+                "start again."
             )
         return values
 

@@ -105,11 +105,11 @@ def check_sources(dataset: h5py.Dataset, path: Path) -> None:
 def _holds(dataset: h5py.Dataset, path: Path, name: str, key: str) -> bool:
     """Whether a source is there, looked for where HDF5 looks."""
     if name == ".":
-        return key in dataset.file
-    folders = [os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", str(path.parent)), path.parent]
-    for folder in (*folders, path.resolve().parent, ""):
-        place = Path(folder, name)
+        return bool(key in dataset.file)
+    prefix = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", str(path.parent))
+    for folder in (prefix, path.parent, path.resolve().parent, ""):
+        place = Path(folder) / name
         if place.is_file() and h5py.is_hdf5(place):
             with open_volume(place) as file:
-                return key in file
+                return bool(key in file)
     return False

@@ -100,9 +100,7 @@ def parse_header(text: bytes | str, path: Path) -> Header:
         try:
             return int(found or "")
         except ValueError as error:
-            raise InputError(
-                _complaint(path, f"encoding/{element} is {str(found)[:40]!r}, not a whole number")
-            ) from error
+            raise InputError(_complaint(path, f"encoding/{element} is {found!r:.40}, not a whole number")) from error
 
     def matrix(space: str) -> tuple[int, int, int]:
         x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")

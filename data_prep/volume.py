@@ -134,13 +134,14 @@ def _image_size(
         if same is False:
             raise InputError(
                 f"{path}: the target's pixels are {_pixel(header.recon_voxel_mm)}, those of k-space "
-                f"{_pixel(header.encoded_voxel_mm)} (fields of view by matrices in 'ismrmrd_header'), so that they cannot "
-                "be compared: leave the file out, or give it a target that is not interpolated."
+                f"{_pixel(header.encoded_voxel_mm)} (fields of view by matrices in 'ismrmrd_header'), so that they "
+                "cannot be compared: leave the file out, or give it a target that is not interpolated."
             )
         if same is None and (wanted[0] > rows or wanted[1] > columns):
             raise InputError(
                 f"{path}: the target of {wanted[0]} x {wanted[1]} has more pixels than 'kspace' of {rows} x {columns}, "
-                "and 'ismrmrd_header' does not tell the fields of view of both: leave the file out, or correct the header."
+                "and 'ismrmrd_header' does not tell the fields of view of both: leave the file out, or correct "
+                "the header."
             )
     size = (int(wanted[0]), int(wanted[1]))
     if same is not True:
@@ -181,7 +182,8 @@ def _kspace(file: h5py.File, path: Path, challenge: str) -> h5py.Dataset:
 def _check_extent(dataset: h5py.Dataset, path: Path, key: str) -> None:
     if max(dataset.shape) > LARGEST_AXIS or prod(dataset.shape[1:]) * dataset.dtype.itemsize > LARGEST_SLICE:
         raise InputError(
-            f"{path}: {key!r} of shape {dataset.shape} is larger than any scanner's: copy the file again or leave it out."
+            f"{path}: {key!r} of shape {dataset.shape} is larger than any scanner's: copy the file again or leave "
+            "it out."
         )
 
 
@@ -216,7 +218,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 def _has_gaps(measured: np.ndarray) -> bool:
     """Whether unmeasured columns lie between measured ones; those at the border are padding."""
     inside = np.flatnonzero(measured)
-    return len(inside) < np.ptp(inside) + 1 if len(inside) else False
+    return bool(len(inside)) and bool(len(inside) <= np.ptp(inside))
 
 
 def _header_text(file: h5py.File, path: Path) -> bytes:

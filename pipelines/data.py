@@ -65,8 +65,8 @@ def tell_undersampled(volumes: Sequence[Volume]) -> None:
     if names and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         _say_once(
-            f"note: {names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, so "
-            "it seems, and masked once more; store its 'mask' if it was"
+            f"note: {names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
+            "so it seems, and masked once more; store its 'mask' if it was"
         )
 
 

@@ -154,15 +154,20 @@ def _index(data: Path, challenge: str) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
+def _check_simulation(arguments: argparse.Namespace) -> None:
+    """Refuse flags that do not go together."""
+    if arguments.acceleration is not None:
+        check_mask(arguments.mask_type, [arguments.center_fraction], [arguments.acceleration])
+    elif {"center_fraction", "mask_type"} & set(_changed(arguments)):
+        raise InputError("--center-fraction and --mask-type are of an undersampled file: give --acceleration too")
+
+
 def _simulate(arguments: argparse.Namespace) -> None:
     challenge = "multicoil" if arguments.coils else "singlecoil"
     if not arguments.images:
         _write_sample(arguments, challenge)
         return
-    if arguments.acceleration is not None:
-        check_mask(arguments.mask_type, [arguments.center_fraction], [arguments.acceleration])
-    elif {"center_fraction", "mask_type"} & set(_changed(arguments)):
-        raise InputError("--center-fraction and --mask-type are of an undersampled file: give --acceleration too")
+    _check_simulation(arguments)
     folder = arguments.out / f"{challenge}_{arguments.split}"
     names = [nifti_name(path).removesuffix(".npy") for path in arguments.images]
     for name in names:

@@ -22,7 +22,7 @@ from tests.data_prep.files import write_volume
 from tests.pipelines.test_bad_input import refuse
 
 KSPACE = (48, 40)  # of write_volume; its images are the central 32 x 32
-VOXEL = (280 / 32, 162.8 / 32, 4.5)  # of the header it writes: row, column, slice
+VOXEL = (280 / 48, 162.8 / 40, 4.5)  # of the header it writes: row, column, slice
 
 
 @pytest.fixture
