@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -31,6 +32,11 @@ def size_flag(text: str) -> list[int]:
     except (ValueError, TypeError):
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not a size such as '[320, 320]'")
+
+
+def command_line(*parts: object) -> str:
+    """A command to be copied into a shell."""
+    return shlex.join(map(str, parts))
 
 
 class Interrupted(BaseException):

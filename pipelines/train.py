@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from pipelines.checkpoints import build_task, load_weights
+from pipelines.checkpoints import build_task, load_weights, read_state
 from pipelines.classification.task import ClassificationTask
 from pipelines.command import Interrupted, run_command
 from pipelines.config import RECONSTRUCTION, load, parse, settings_of
@@ -213,7 +213,7 @@ def build_trainer(
 def _last_checkpoint(folder: Path, task: TrainedTask) -> tuple[Path | None, int]:
     """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
     path = folder / "checkpoints" / "last.ckpt"
-    return (path, load_weights(task, path)["global_step"]) if path.exists() else (None, 0)
+    return (path, read_state(task, path)["global_step"]) if path.exists() else (None, 0)
 
 
 def _best(folder: Path) -> Path:
