@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import signal
 import sys
 import threading
@@ -53,6 +54,11 @@ def _between(kind: type, what: str, least: float, most: float) -> Callable[[str]
         raise argparse.ArgumentTypeError(f"{text[:SHOWN]!r} is not {what} from {least:g} to {most:g}")
 
     return parse
+
+
+def command_line(*parts: object) -> str:
+    """A command to be copied into a shell."""
+    return shlex.join(map(str, parts))
 
 
 class Interrupted(BaseException):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -165,10 +165,23 @@ def parse(argv: Sequence[str]) -> Namespace:
         config = parser.parse_args(argv)
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(_one_sentence(str(error))) from None
+    _check_nothing_is_empty(parser, config)
     if config.data is None and task not in SAMPLES:
         raise InputError(f"--task {task} needs --data: a folder with {LAYOUTS[task]}")
     _check_values(config)
     return config
+
+
+def _check_nothing_is_empty(parser: ArgumentParser, config: Namespace) -> None:
+    """Refuse null where a value is needed: jsonargparse takes it for one that was not given."""
+    for key in ("dataset", "network", "loss", "optimizer", "scheduler", "trainer", "evaluation"):
+        if not isinstance(config.get(key), Namespace):
+            raise InputError(f"{key} is {config.get(key)!r}: give it keys, or leave it out")
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        needed = hint not in (None, Any) and type(None) not in get_args(hint)
+        if needed and action.dest in config and config[action.dest] is None:
+            raise InputError(f"{action.dest} has no value: give one, or leave the key out")
 
 
 def load(path: Path) -> Namespace:

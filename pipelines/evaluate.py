@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
-import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Len
+from pydantic import Field
 
 from pipelines.bounds import BATCH_SIZE, MAX_SHIFT, NOISE, SEED, SHIFTS
-from pipelines.command import Interrupted, Parser, real, run_command, size_flag, whole
+from pipelines.command import Interrupted, Parser, command_line, real, run_command, size_flag, whole
 from pipelines.config import settings_of
 from pipelines.data import describe_data, files_of, smallest_side
 from pipelines.devices import fastest_batch, find_devices
@@ -24,8 +25,9 @@ from pipelines.evaluation import PARTS, Evaluation, check_same
 from pipelines.kinds import CLASSIFICATION, RECONSTRUCTION, kind_of
 from pipelines.protocols import Settings
 from pipelines.reports import RunFacts, write_report
-from pipelines.run_folder import environment, make_folder, write_json
+from pipelines.run_folder import Environment, environment, make_folder, read_environment, resumed, write_json
 from pipelines.runs import Run, open_runs
+from pipelines.stored import Count, damaged, read_figures, read_json
 from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
@@ -109,18 +111,17 @@ def _evaluate(argv: list[str]) -> None:
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")
     inputs = _inputs(runs)
     machine = environment(", ".join(map(str, devices)))
+    _choose_protocols(arguments, runs)
     if before is None:
-        _choose_protocols(arguments, runs)
         arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0], kind_of(runs[0].task).cpu_batch)
         arguments.threads = torch.get_num_threads()
         _new_folder(out)
         keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
         (out / PARTS).mkdir()
     else:
-        check_same(before["inputs"], inputs)
+        check_same(before.inputs, inputs)
         torch.set_num_threads(arguments.threads)  # the last bit of a sum may depend on it
-        keep, first = before["arguments"], before["environment"]
-        machine = first | {"resumed": [*first.get("resumed", []), machine]}
+        keep, machine = vars(arguments), resumed(before.environment, machine)
     write_json(out / "evaluation.json", {"arguments": keep, "inputs": inputs, "environment": machine})
 
     settings = Settings(
@@ -134,10 +135,41 @@ def _evaluate(argv: list[str]) -> None:
         _write(evaluation, out, arguments, devices, machine)
     except KeyboardInterrupt:
         done = f"{evaluation.n_done} of {evaluation.n_parts} parts are saved"
-        raise Interrupted(f"{done}; go on with: recon-evaluate --resume {shlex.quote(str(out))}") from None
+        raise Interrupted(f"{done}; go on with: {command_line('recon-evaluate', '--resume', out)}") from None
 
 
-def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | None]:
+@dataclass(frozen=True)
+class Arguments:
+    """The flags, as evaluation.json keeps them."""
+
+    runs: list[str]
+    protocols: list[str]
+    shifts: Count
+    max_shift: Count
+    noise_levels: list[float]
+    data: str | None
+    split: str | None
+    image_size: Annotated[list[Count], Len(2, 2)] | None
+    challenge: str | None
+    seed: Count
+    batch_size: Count
+    devices: list[str]
+    save_reconstructions: bool
+    out: str
+    resume: None
+    threads: Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What evaluation.json keeps, for an evaluation to be gone on with."""
+
+    arguments: Arguments
+    inputs: dict[str, str | list[int]]
+    environment: Environment
+
+
+def _arguments(argv: list[str]) -> tuple[argparse.Namespace, Kept | None]:
     """The arguments, and what an interrupted evaluation kept of itself."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
@@ -146,19 +178,22 @@ def _arguments(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any] | No
         return arguments, None
     path = Path(arguments.resume) / "evaluation.json"
     try:
-        before = json.loads(path.read_text())
-        stored, _, _ = before["arguments"], before["inputs"], before["environment"]
-        if stored.keys() != {*vars(arguments), "threads"}:
-            raise KeyError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{arguments.resume} is no folder of recon-evaluate: there is no whole {path.name}") from None
+        before = read_json(path, Kept)
+    except InputError as error:
+        raise InputError(f"{arguments.resume} is no folder of recon-evaluate to go on with: {error}") from None
+    stored = asdict(before.arguments)
     given = [key for key, value in vars(arguments).items() if value != parser.get_default(key)]
     changed = [key for key in given if key not in ("runs", "resume", "devices")]
     if changed or arguments.runs:
         what = f"--{changed[0].replace('_', '-')}" if changed else "the runs"
         raise InputError(f"--resume goes on with the evaluation's own settings: leave out {what}")
     stored |= {"devices": arguments.devices if "devices" in given else stored["devices"], "out": arguments.resume}
-    return argparse.Namespace(**stored), before
+    arguments = argparse.Namespace(**stored)
+    try:
+        _check(arguments)
+    except InputError as error:
+        raise damaged(path, str(error)) from None
+    return arguments, before
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -191,7 +226,7 @@ def _choose_protocols(arguments: argparse.Namespace, runs: Sequence[Run]) -> Non
 
 def _new_folder(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
-        hint = f", or go on with it by --resume {out}" if (out / "evaluation.json").exists() else ""
+        hint = f", or go on with it by {command_line('--resume', out)}" if (out / "evaluation.json").exists() else ""
         raise InputError(f"{out} is not empty: give another --out{hint}")
     make_folder(out)
 
@@ -214,16 +249,18 @@ def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _facts(run: Run) -> RunFacts:
     """What a report tells of a run beside its figures."""
-    try:
-        with (run.folder / "metrics.csv").open(newline="") as file:
-            curves = list(csv.DictReader(file))
-    except OSError:  # a checkpoint of a run without a whole epoch
-        curves = []
-    try:
-        machine = json.loads((run.folder / "environment.json").read_text())
-    except (OSError, ValueError):
-        machine = {}
+    curves = _beside(run.folder / "metrics.csv", read_figures, [])
+    machine = _beside(run.folder / "environment.json", read_environment, {})
     return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
+
+
+def _beside(path: Path, read: Callable[[Path], Any], nothing: Any) -> Any:
+    """What a file beside the figures says; a checkpoint of a run without a whole epoch has none."""
+    try:
+        return read(path) if path.exists() else nothing
+    except InputError as error:
+        print(f"left out of the report: {error}", file=sys.stderr)
+        return nothing
 
 
 def _write(

@@ -10,10 +10,11 @@ import queue
 import shutil
 import sys
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TextIO
 
 import torch
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from pipelines.protocols import Settings
 from pipelines.qualities import Row
 from pipelines.run_folder import make_folder
 from pipelines.runs import Run
+from pipelines.stored import check_regular
 from pipelines.task import denormalise
 from recon.errors import InputError
 
@@ -34,6 +36,7 @@ PARTS = ".parts"  # the folder that holds them while an evaluation is not comple
 class _Piece(NamedTuple):
     """One volume (or set of images) before one run, and what is still to be measured of it."""
 
+    number: int
     run: int
     name: str
     volume: int | None
@@ -60,12 +63,14 @@ class Evaluation:
     ) -> None:
         self.folder, self.runs, self.settings, self.save = folder, runs, settings, save
         self.kind = kind_of(runs[0].task)
+        self._stored: set[Path] = set()  # known to be whole
         protocols = [name for name in self.kind.protocols if name in protocols]
-        self.pieces = [
-            _Piece(number, name, volume, found)
+        found = [
+            (number, *subject)
             for number, run in enumerate(runs)
-            for name, volume, found in self.kind.subjects_of(run.dataset, protocols)
+            for subject in self.kind.subjects_of(run.dataset, protocols)
         ]
+        self.pieces = [_Piece(number, *piece) for number, piece in enumerate(found)]
 
     @property
     def n_parts(self) -> int:
@@ -75,7 +80,7 @@ class Evaluation:
     @property
     def n_done(self) -> int:
         """How many parts are stored."""
-        return sum(self._part(piece, name).exists() for piece in self.pieces for name in piece.protocols)
+        return sum(self._is_stored(piece, name) for piece in self.pieces for name in piece.protocols)
 
     def run(self, devices: Sequence[torch.device]) -> None:
         """Compute the parts that are missing, on all devices at once.
@@ -85,7 +90,7 @@ class Evaluation:
         """
         work: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
         for piece in self.pieces:
-            missing = [name for name in piece.protocols if not self._part(piece, name).exists()]
+            missing = [name for name in piece.protocols if not self._is_stored(piece, name)]
             if missing or self._reconstruction(piece) is not None:
                 work.put(piece._replace(protocols=missing))
         stop = threading.Event()
@@ -106,7 +111,8 @@ class Evaluation:
     def rows(self, run: int) -> Iterator[Row]:
         """The rows of one run, in the order of the volumes and the protocols. Words are shared: rows are millions."""
         for part in self._parts(run):
-            with part.open(newline="") as file:
+            with _open(part) as file:
+                file.readline()  # the check sum
                 for fields in csv.reader(file):
                     protocol, volume, number, y, x, metric, status = map(sys.intern, (*fields[:6], fields[7]))
                     value = float(fields[6]) if fields[6] else ""
@@ -114,12 +120,13 @@ class Evaluation:
 
     def write_table(self, path: Path) -> None:
         """Put all parts together, whole or not at all."""
-        with replace_file(path) as temporary, temporary.open("w", newline="") as file:
+        with replace_file(path) as temporary, _open(temporary, "w") as file:
             csv.writer(file).writerow(("run", *Row._fields))
             for number, run in enumerate(self.runs):
                 name = _as_csv([(run.name,)]).rstrip("\r\n")
                 for part in self._parts(number):
-                    with part.open(newline="") as lines:
+                    with _open(part) as lines:
+                        lines.readline()  # the check sum
                         file.writelines(f"{name},{line}" for line in lines)
 
     def clear(self) -> None:
@@ -129,11 +136,21 @@ class Evaluation:
             (self.folder / PARTS).rename(done)
         shutil.rmtree(done, ignore_errors=True)
 
+    def _is_stored(self, piece: _Piece, protocol: str) -> bool:
+        """Whether a part is there and whole: one that is damaged is computed again."""
+        path = self._part(piece, protocol)
+        if path not in self._stored and path.exists():
+            check_regular(path)
+            first, end, content = path.read_bytes().partition(b"\n")
+            if first + end == _check_sum(content):
+                self._stored.add(path)
+        return path in self._stored
+
     def _parts(self, run: int) -> Iterator[Path]:
         return (self._part(piece, name) for piece in self.pieces if piece.run == run for name in piece.protocols)
 
     def _part(self, piece: _Piece, protocol: str) -> Path:
-        return self.folder / PARTS / self.runs[piece.run].name / protocol / f"{piece.name}.csv"
+        return self.folder / PARTS / protocol / f"{piece.number:06d}.csv"
 
     def _reconstruction(self, piece: _Piece) -> Path | None:
         """Where the volume's reconstruction is still to be written."""
@@ -176,8 +193,20 @@ class Evaluation:
 
     def _store(self, path: Path, rows: Sequence[Row]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path) as temporary, temporary.open("w", newline="") as file:
-            file.write(_as_csv(rows))
+        content = _as_csv(rows).encode("utf-8", "surrogateescape")
+        with replace_file(path) as temporary:
+            temporary.write_bytes(_check_sum(content) + content)
+        self._stored.add(path)
+
+
+def _open(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
+    """A table; names that are not UTF-8 keep their bytes."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def _check_sum(content: bytes) -> bytes:
+    """The first line of a part."""
+    return f"{zlib.crc32(content):08x}\n".encode()
 
 
 def _as_csv(rows: Sequence[Sequence[object]]) -> str:

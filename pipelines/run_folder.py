@@ -13,13 +13,23 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 import yaml
+from typing_extensions import TypedDict
 
 from data_prep import replace_file
+from pipelines.stored import read_json
 from recon.errors import InputError
+
+
+class Environment(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """Of environment.json: what :func:`environment` gives, and what each further start adds."""
+
+    command: NotRequired[str]
+    resumed: NotRequired[list[dict[str, Any]]]
+
 
 LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
 
@@ -56,7 +66,7 @@ def new_run_folder(config: Mapping[str, Any]) -> Path:
             attempt += 1
             folder = folder.with_name(f"{name}-{attempt}")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: give another --out, or go on with it by --resume {folder}")
+        raise InputError(f"{folder} is not empty: give another --out, or go on with it by {shlex.join(['--resume', str(folder)])}")
     return folder
 
 
@@ -114,10 +124,25 @@ def write_environment(folder: Path, device: str, seed: int) -> None:
     path = folder / "environment.json"
     now = environment(device) | {"seed": seed}
     try:
-        first = json.loads(path.read_text())
-        write_json(path, first | {"resumed": [*first.get("resumed", []), now]})
-    except (OSError, ValueError):
+        first = read_environment(path)
+    except InputError:  # missing or damaged: what is known now is better than nothing
         write_json(path, now)
+    else:
+        write_json(path, resumed(first, now))
+
+
+def read_environment(path: Path) -> Environment:
+    """What environment.json says.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return read_json(path, Environment)
+
+
+def resumed(first: Environment, now: Mapping[str, Any]) -> dict[str, Any]:
+    """An environment with what a further start adds."""
+    return {**first, "resumed": [*first.get("resumed", []), dict(now)]}
 
 
 def _git_commit() -> str | None:

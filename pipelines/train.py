@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from pipelines.checkpoints import build_task, load_weights, read_checkpoint
+from pipelines.checkpoints import build_task, load_weights, read_checkpoint, read_state
 from pipelines.checks import check_limits, one_line, open_data
 from pipelines.command import Interrupted, run_command
 from pipelines.config import RECONSTRUCTION, given_options, load, parse, settings_of
@@ -183,7 +183,7 @@ def _last_checkpoint(folder: Path, task: TrainedTask, before: Namespace, config:
     path = folder / "checkpoints" / "last.ckpt"
     if not path.exists():
         return None, 0
-    checkpoint = load_weights(task, path)
+    checkpoint = read_state(task, path)
     check_state(before, config, checkpoint)
     return path, checkpoint["global_step"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,16 +24,26 @@ from pipelines.cluster import (
     check_storage,
     ray_cluster,
 )
-from pipelines.command import DONE, INTERRUPTED, Interrupted, Parser, run_command
+from pipelines.command import DONE, INTERRUPTED, Interrupted, Parser, command_line, run_command
 from pipelines.config import load
 from pipelines.data import describe_data
 from pipelines.reports import write_report
 from pipelines.reports.sweep import sweep_report
 from pipelines.run_folder import environment, make_folder, write_json
+from pipelines.stored import read_json, read_text
 from pipelines.tuning.ledger import ENDED, Ledger
-from pipelines.tuning.request import DEFAULTS, SCHEDULERS, SEARCHERS, Request, Settings, flat, make_request
+from pipelines.tuning.request import (
+    DEFAULTS,
+    SCHEDULERS,
+    SEARCHERS,
+    KeptSweep,
+    Request,
+    Settings,
+    check_trials,
+    make_request,
+    read_request,
+)
 from pipelines.tuning.results import Findings, find, write_best, write_summary, write_table
-from pipelines.tuning.space import parse_space
 from recon.errors import InputError
 
 EPILOG = """\
@@ -108,6 +116,7 @@ def _tune(argv: list[str]) -> None:
         if arguments.resume is None:
             _store(folder, request)
         ledger = Ledger(folder)
+        check_trials(ledger, request.space)
         if not _is_done(ledger, request.settings):
             _run(ledger, request, arguments.address)
         _report(ledger, request)
@@ -123,19 +132,15 @@ def _new_folder(arguments: argparse.Namespace, request: Request) -> Path:
     base = Path("runs/tune") if _address_of(arguments.storage) or not arguments.storage else Path(arguments.storage)
     folder = Path(arguments.out) if arguments.out else base / task / time.strftime("%Y%m%d-%H%M%S")
     if folder.is_dir() and any(folder.iterdir()):
-        hint = f", or go on with it by --resume {folder}" if (folder / "sweep.json").exists() else ""
+        hint = f", or go on with it by {command_line('--resume', folder)}" if (folder / "sweep.json").exists() else ""
         raise InputError(f"{folder} is not empty: give another --out{hint}")
     return folder
 
 
 def _store(folder: Path, request: Request) -> None:
-    content = {
-        "settings": asdict(request.settings),
-        "config": request.config,
-        "space": request.source,
-        "environment": environment("gpu" if request.settings.gpus else "cpu"),
-    }
-    write_json(folder / "sweep.json", content)
+    machine = environment("gpu" if request.settings.gpus else "cpu")
+    kept = KeptSweep(request.settings, request.config, request.source, machine)
+    write_json(folder / "sweep.json", asdict(kept))
 
 
 def _stored(arguments: argparse.Namespace, others: Sequence[str]) -> tuple[Path, Request]:
@@ -146,13 +151,9 @@ def _stored(arguments: argparse.Namespace, others: Sequence[str]) -> tuple[Path,
         what = f"--{given[0].replace('_', '-')}" if given else others[0]
         raise InputError(f"--resume goes on with the sweep's own settings: leave out {what}")
     try:
-        content = json.loads((folder / "sweep.json").read_text())
-        objectives = tuple((metric, mode) for metric, mode in content["settings"]["objectives"])
-        settings = Settings(**content["settings"] | {"objectives": objectives})
-        space = parse_space(content["space"], list(flat(content["config"])), str(folder / "sweep.json"))
-        return folder, Request(content["config"], space, content["space"], settings)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder} is no folder of recon-tune: there is no whole sweep.json in it") from None
+        return folder, read_request(folder / "sweep.json")
+    except InputError as error:
+        raise InputError(f"{folder} is no folder of recon-tune to go on with: {error}") from None
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _is_done(ledger: Ledger, settings: Settings) -> bool:
 def _run(ledger: Ledger, request: Request, address: str | None) -> None:
     """Run what is left of the sweep."""
     settings, folder = request.settings, ledger.folder
-    resume = f"recon-tune --resume {shlex.quote(str(folder))}" + (f" --address {address}" if address else "")
+    resume = command_line("recon-tune", "--resume", folder, *(["--address", address] if address else []))
     print(f"Sweep folder: {folder}\nGo on after an interruption with: {resume}", flush=True)
     try:
         with ray_cluster(address) as ray:
@@ -201,8 +202,8 @@ def _report(ledger: Ledger, request: Request) -> None:
     ledger = Ledger(folder)
     findings = find(ledger, settings.objectives)
     write_table(folder / "results.csv", ledger, findings)
-    stored = json.loads((folder / "sweep.json").read_text())
-    about = {key: request.config[key] for key in ("task", "data", "seed")} | {"environment": stored["environment"]}
+    machine = read_json(folder / "sweep.json", KeptSweep).environment
+    about = {key: request.config[key] for key in ("task", "data", "seed")} | {"environment": machine}
     write_summary(folder / "summary.json", findings, about)
     if findings.best is None:
         first = next(iter(ledger))
@@ -217,7 +218,7 @@ def _report(ledger: Ledger, request: Request) -> None:
         "settings": asdict(settings),
     }
     measured = _measure(folder, best, request.config)
-    best_yaml = (folder / "best.yaml").read_text()
+    best_yaml = read_text(folder / "best.yaml")
     write_report(folder / "report.html", sweep_report(findings, request.space, about, best_yaml, measured))
     _say(findings, folder)
 
@@ -244,7 +245,7 @@ def _say(findings: Findings, folder: Path) -> None:
     metric = findings.objectives[0][0]
     print(f"Best: trial {findings.best.trial.number}, {metric} {findings.best.best[metric]:.4f}")
     print(f"Written: {folder / 'results.csv'}, {folder / 'summary.json'}\nReport:  {folder / 'report.html'}")
-    print(f"Repeat the best with: recon-train --config {folder / 'best.yaml'}")
+    print(f"Repeat the best with: {command_line('recon-train', '--config', folder / 'best.yaml')}")
 
 
 if __name__ == "__main__":

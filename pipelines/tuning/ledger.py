@@ -7,18 +7,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from pipelines.run_folder import write_json
+from pipelines.stored import Count, damaged, read_figures, read_json
 from pipelines.tuning.space import Point
 
-WAITING, RUNNING, COMPLETE, PRUNED, FAILED = STATUSES = ("waiting", "running", "complete", "pruned", "failed")
+Status = Literal["waiting", "running", "complete", "pruned", "failed"]
+WAITING: Final = "waiting"
+RUNNING: Final = "running"
+COMPLETE: Final = "complete"
+PRUNED: Final = "pruned"
+FAILED: Final = "failed"
 ENDED = (COMPLETE, PRUNED, FAILED)
 Row = dict[str, float]
 """One epoch of a trial, as metrics.csv has it."""
@@ -31,17 +35,17 @@ class Trial:
     Attributes:
         number: from 0.
         point: what sets it apart.
-        status: one of STATUSES.
+        status: what became of it so far.
         reason: why it failed, or what became of it on the way; one sentence.
         starts: how often it was started.
         schedule: of a population: what was changed at which epoch, and whose state was taken over.
     """
 
-    number: int
+    number: Count
     point: Point
-    status: str = WAITING
+    status: Status = WAITING
     reason: str = ""
-    starts: int = 0
+    starts: Count = 0
     schedule: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -50,12 +54,21 @@ class Ledger:
 
     Args:
         folder: the sweep's.
+
+    Raises:
+        InputError: a file of it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         paths = sorted((folder / "trials").glob("*.json"))
-        self.trials = {trial.number: trial for trial in (Trial(**json.loads(path.read_text())) for path in paths)}
+        self.trials = {trial.number: trial for trial in map(self._read, paths)}
+
+    def _read(self, path: Path) -> Trial:
+        trial = read_json(path, Trial)
+        if path.stem != f"{trial.number:03d}":
+            raise damaged(path, f"it is of trial {trial.number}")
+        return trial
 
     def run_folder(self, number: int) -> Path:
         """A trial's run folder."""
@@ -97,20 +110,14 @@ def number_of(name: str) -> int:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The finite figures in a run folder's metrics.csv, a row for each epoch; none where there is no such file."""
-    try:
-        with (folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        return []
-    return [{key: float(value) for key, value in row.items() if _is_finite(value)} for row in rows]
+    """The finite figures in a run folder's metrics.csv, a row for each epoch; none where there is no such file.
 
-
-def _is_finite(text: str | None) -> bool:
-    try:
-        return math.isfinite(float(text or "nan"))
-    except ValueError:
-        return False
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / "metrics.csv"
+    rows = read_figures(path) if path.exists() else []
+    return [{key: float(value) for key, value in row.items() if math.isfinite(float(value or "nan"))} for row in rows]
 
 
 def overlay(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

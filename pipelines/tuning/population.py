@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from typing_extensions import TypedDict
 
+from pipelines.config import load, settings_of
 from pipelines.run_folder import write_config, write_json
+from pipelines.stored import Count, read_json
 from pipelines.tuning.ledger import overlay, read_rows
 
 SCHEDULE = "schedule.json"
 CHANGEABLE = ("optimizer.", "scheduler.", "loss.", "clamp")  # of a network that is already trained
+
+
+class Change(TypedDict):
+    """What was set after an epoch, and whose state the trial took over."""
+
+    epoch: Count
+    from_trial: Count
+    set: dict[str, Any]
+
+
+class Schedule(TypedDict):
+    """Of schedule.json: the trial, its start and its changes."""
+
+    trial: Count
+    start: dict[str, Any]
+    changes: list[Change]
 
 
 def change_settings(folder: Path, number: int, point: Mapping[str, Any]) -> None:
@@ -26,7 +43,7 @@ def change_settings(folder: Path, number: int, point: Mapping[str, Any]) -> None
         number: the trial it belongs to from now on.
         point: the trial's settings, by dotted key.
     """
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = settings_of(load(folder / "config.yaml"))
     changed = {key: value for key, value in point.items() if _get(config, key) != value}
     schedule = read_schedule(folder)
     source = schedule["trial"] if schedule else number
@@ -44,12 +61,14 @@ def start_schedule(folder: Path, number: int, point: Mapping[str, Any]) -> None:
         write_json(folder / SCHEDULE, {"trial": number, "start": dict(point), "changes": []})
 
 
-def read_schedule(folder: Path) -> dict[str, Any]:
-    """What schedule.json says: the trial, its start and its changes; nothing where there is none."""
-    try:
-        return json.loads((folder / SCHEDULE).read_text())
-    except FileNotFoundError:
-        return {}
+def read_schedule(folder: Path) -> Schedule | dict[str, Any]:
+    """What schedule.json says; nothing where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / SCHEDULE
+    return read_json(path, Schedule) if path.exists() else {}
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:

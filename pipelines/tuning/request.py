@@ -6,7 +6,6 @@ import difflib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,12 @@ from pipelines.checks import check_settings, open_data
 from pipelines.classification.task import ClassificationTask
 from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
 from pipelines.recorder import COLUMNS
+from pipelines.stored import damaged, read_json
 from pipelines.task import ReconstructionTask
-from pipelines.tuning.ledger import overlay
+from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings, flat
+from pipelines.tuning.ledger import Ledger, overlay
 from pipelines.tuning.population import CHANGEABLE
-from pipelines.tuning.space import Point, Space, read_space
+from pipelines.tuning.space import Point, Space, parse_space, read_space
 from recon.errors import InputError, check_choice
 
 CORNERS = 24  # points that are built before any trial starts; more only where a value needs it
@@ -42,60 +43,6 @@ DEFAULTS: dict[str, Any] = {
     "retries": 2,
 }
 LESS_IS_BETTER, MORE_IS_BETTER = ("loss", "nmse", "error"), ("psnr", "ssim", "accuracy", "consistency")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a sweep beside its space.
-
-    Attributes:
-        samples: how many trials.
-        scheduler: "asha", "pbt" or "none".
-        searcher: "random" or "optuna".
-        objectives: (metric, "max" or "min"); the scheduler looks at the first.
-        seed: of the points.
-        max_epochs: of a trial that is not pruned.
-        grace: epochs that every trial gets (asha).
-        reduction: one of so many trials goes on at each rung (asha).
-        interval: epochs between two looks at the population (pbt).
-        cpus: of each trial.
-        gpus: of each trial; a fraction shares one.
-        concurrent: trials side by side; None: as many as there is room for.
-        retries: of a trial whose process was killed or whose node was lost.
-        storage: an address such as s3://bucket/folder for the trials' states; None: the sweep's own folder is shared.
-    """
-
-    samples: int
-    scheduler: str
-    searcher: str
-    objectives: tuple[tuple[str, str], ...]
-    seed: int
-    max_epochs: int
-    grace: int
-    reduction: int
-    interval: int
-    cpus: float
-    gpus: float
-    concurrent: int | None
-    retries: int
-    storage: str | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """A sweep, as it was asked for.
-
-    Attributes:
-        config: of the task, with what the space fixes; a trial lays its point over it.
-        space: what is varied.
-        source: the space's YAML, to be kept.
-        settings: the rest.
-    """
-
-    config: Mapping[str, Any]
-    space: Space
-    source: Mapping[str, Any]
-    settings: Settings
 
 
 def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
@@ -122,12 +69,40 @@ def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DEFAULTS)}"
         raise InputError(f"unknown key in {path}: sweep.{unknown[0]}: {hint}")
     chosen = {**DEFAULTS, **space.sweep, **{key: flags[key] for key in DEFAULTS if flags[key] is not None}}
+    _check_numbers(chosen)
     config = _configuration(argv, space, int(chosen["cpus_per_trial"]), float(chosen["gpus_per_trial"]))
     settings = _settings(chosen, config, flags["storage"])
     if settings.scheduler == "pbt":
         _check_population(space, settings)
     check_points(config, space)
-    return Request(config, space, yaml.safe_load(path.read_text()), settings)
+    return Request(config, space, space.source, settings)
+
+
+def read_request(path: Path) -> Request:
+    """The sweep that a sweep.json keeps.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    kept = read_json(path, KeptSweep)
+    try:
+        space = parse_space(kept.space, list(flat(kept.config)), str(path))
+        _build(kept.config, {}, with_data=False)
+    except InputError as error:
+        raise damaged(path, str(error)) from None
+    return Request(kept.config, space, kept.space, kept.settings)
+
+
+def check_trials(ledger: Ledger, space: Space) -> None:
+    """Refuse a sweep whose trials are not of its space.
+
+    Raises:
+        InputError: names the first file.
+    """
+    for trial in ledger:
+        if not space.holds(trial.point):
+            path = ledger.run_folder(trial.number).with_suffix(".json")
+            raise damaged(path, "its point is not of the sweep's space")
 
 
 def default_space(task: str, sample: bool) -> Path:
@@ -140,14 +115,6 @@ def default_space(task: str, sample: bool) -> Path:
     if not path.is_file():
         raise InputError(f"there is no space for the task {task} yet: give one with --space")
     return path
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _expanded(argv: Sequence[str]) -> list[str]:
@@ -190,9 +157,8 @@ def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) ->
     )
 
 
-def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str | None) -> Settings:
-    check_choice("scheduler", str(chosen["scheduler"]), SCHEDULERS)
-    check_choice("searcher", str(chosen["searcher"]), SEARCHERS)
+def _check_numbers(chosen: Mapping[str, Any]) -> None:
+    """Refuse what cannot be a number of trials, epochs, CPUs or GPUs, from a flag or from the space."""
     least = {
         "samples": 1,
         "grace": 1,
@@ -203,12 +169,21 @@ def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str
         "retries": 0,
     }
     for key, smallest in least.items():
-        value = chosen[key]
-        if value is not None and (not isinstance(value, int) or value < smallest):
-            raise InputError(f"--{key.replace('_', '-')} is {value}: give a whole number of {smallest} or more")
+        value, most = chosen[key], MOST_SAMPLES if key == "samples" else 2**31 - 1
+        if value is None and key == "concurrent":
+            continue
+        if type(value) is not int or not smallest <= value <= most:
+            name, said = key.replace("_", "-"), "empty" if value is None else value
+            raise InputError(f"--{name} is {said}: give a whole number from {smallest} to {most}")
     gpus = chosen["gpus_per_trial"]
-    if not isinstance(gpus, (int, float)) or not (0 <= gpus <= 1):
+    if type(gpus) not in (int, float) or not 0 <= gpus <= 1:
         raise InputError(f"--gpus-per-trial is {gpus}: a trial trains on one GPU or a share of it, such as 0.5")
+
+
+def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str | None) -> Settings:
+    check_choice("scheduler", str(chosen["scheduler"]), SCHEDULERS)
+    check_choice("searcher", str(chosen["searcher"]), SEARCHERS)
+    gpus = chosen["gpus_per_trial"]
     if config["trainer"]["max_epochs"] is None:
         raise InputError("trainer.max_epochs is not set: give the epochs of a trial that is not pruned")
     if chosen["scheduler"] == "pbt" and chosen["searcher"] != "random":
@@ -282,7 +257,8 @@ def check_points(config: Mapping[str, Any], space: Space) -> None:
         InputError: the configuration itself cannot work, or some value of the space; names the values.
     """
     _build(config, {}, with_data=True)
-    for point in space.corners(CORNERS):
+    corners = space.corners(CORNERS)
+    for point in [*corners, *space.between(corners)]:
         try:
             _build(config, point, with_data=any(key.startswith("dataset.") for key in point))
         except InputError as error:

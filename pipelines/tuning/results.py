@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from data_prep import replace_file
+from pipelines.config import load, settings_of
 from pipelines.run_folder import write_csv, write_json
 from pipelines.tuning.ledger import COMPLETE, FAILED, Ledger, Row, Trial
 from pipelines.tuning.population import read_schedule
@@ -120,7 +121,7 @@ def _text(value: Any) -> Any:
 
 def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
     """Write the best trial's configuration, which ``recon-train --config`` takes."""
-    config = yaml.safe_load((ledger.run_folder(best.trial.number) / "config.yaml").read_text())
+    config = settings_of(load(ledger.run_folder(best.trial.number) / "config.yaml"))
     config["trainer"] |= {"max_epochs": len(best.rows), "enable_progress_bar": True}
     head = f"# Trial {best.trial.number} of a sweep: recon-train --config {path.name} repeats it.\n"
     if best.schedule.get("changes"):
@@ -129,7 +130,7 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
             f"# single configuration repeats it: trials/{best.trial.number:03d}/schedule.json tells them.\n"
         )
     with replace_file(path) as temporary:
-        temporary.write_text(head + yaml.safe_dump(config, sort_keys=False))
+        temporary.write_text(head + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def write_summary(path: Path, findings: Findings, about: dict[str, Any]) -> None:

@@ -46,6 +46,13 @@ class Parameter:
         """Whether it has a value beside these."""
         return all(key in point and point[key] in values for key, values in self.when.items())
 
+    def holds(self, value: Any) -> bool:
+        """Whether the value is one of those to try."""
+        if self.kind == "choice":
+            return json.dumps(value) in map(json.dumps, self.values)
+        low, high = self.values
+        return type(value) in (int, float) and bool(low <= value <= high)
+
     def suggest(self, trial: Any) -> Any:
         """Ask an Optuna trial for a value."""
         if self.kind == "choice":  # as text: Optuna takes no lists
@@ -70,11 +77,13 @@ class Space:
         parameters: each after those that its ``when`` names.
         fixed: plain values of the file, by dotted key.
         sweep: defaults of the command's flags.
+        source: the mapping that it was read from.
     """
 
     parameters: tuple[Parameter, ...]
     fixed: Mapping[str, Any]
     sweep: Mapping[str, Any]
+    source: Mapping[str, Any]
 
     def suggest(self, trial: Any) -> Point:
         """A point, from an Optuna trial (a define-by-run space)."""
@@ -94,6 +103,21 @@ class Space:
                 grown += [{**point, parameter.key: json.loads(value)} for value in values] or [point]
             points = _covering(grown, most)
         return points
+
+    def between(self, corners: Sequence[Point]) -> list[Point]:
+        """Of each range of real numbers a corner moved into it: its ends may be whole, its other values are not."""
+        found = []
+        for parameter in self.parameters:
+            point = next((point for point in corners if parameter.key in point), None)
+            if point is not None and parameter.kind.endswith("uniform") and parameter.n_values > 1:
+                low, high = parameter.values
+                found.append({**point, parameter.key: low + 0.382 * (high - low)})
+        return found
+
+    def holds(self, point: Point) -> bool:
+        """Whether all values of a point are of this space."""
+        parameters = {parameter.key: parameter for parameter in self.parameters}
+        return all(key in parameters and parameters[key].holds(value) for key, value in point.items())
 
     def random_points(self, n: int, seed: int) -> list[Point]:
         """The first n different points that this seed draws; fewer where there are not so many."""
@@ -140,8 +164,10 @@ def read_space(path: Path, known: Sequence[str]) -> Space:
 
 def parse_space(content: Mapping[str, Any], known: Sequence[str], where: str) -> Space:
     """The space that a mapping describes; see :func:`read_space`."""
-    content = dict(content)
-    sweep = content.pop("sweep", None) or {}
+    source, content = content, dict(content)
+    sweep = content.pop("sweep", {})
+    if not isinstance(sweep, dict):
+        raise InputError(f"sweep in {where} is {sweep!r}: give it flags of recon-tune, such as {{samples: 32}}")
     parameters: dict[str, Parameter] = {}
     fixed: dict[str, Any] = {}
     for key, value in _flat(content):
@@ -149,13 +175,14 @@ def parse_space(content: Mapping[str, Any], known: Sequence[str], where: str) ->
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
             raise InputError(f"unknown key in {where}: {key}: {hint}")
+        _check_plain(key, value, where)
         if _is_range(value):
             parameters[key] = _parameter(key, value, where)
         else:
             fixed[key] = value
     if not parameters:
         raise InputError(f"{where} varies nothing: give at least one key a range, such as {{loguniform: [1e-4, 1e-2]}}")
-    return Space(tuple(_ordered(parameters, where)), fixed, sweep)
+    return Space(tuple(_ordered(parameters, where)), fixed, sweep, source)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -164,6 +191,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _check_plain(key: str, value: Any, where: str) -> None:
+    """Refuse what YAML knows and a configuration does not, such as a date."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError):
+        raise InputError(f"{key} in {where} is {value!r}: give numbers, words, or lists of them") from None
 
 
 def _is_range(value: Any) -> bool:

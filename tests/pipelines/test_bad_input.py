@@ -214,7 +214,7 @@ def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
     done = subprocess.run([*command, f"--out={out}"], preexec_fn=limit, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
-    assert {path.name for path in out.rglob("*") if path.is_file()} == {"evaluation.json", "file0.csv"}  # whole ones
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {"evaluation.json", "000000.csv"}  # whole ones
     assert evaluate.main(["--resume", str(out)]) == 0
     assert len(list(out.rglob("*.h5"))) == 3
 
