@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipelines.memory import keep_freed_memory
+from recon import __version__
 from recon.errors import InputError
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -33,6 +34,11 @@ def size_flag(text: str) -> list[int]:
     raise argparse.ArgumentTypeError(f"{text!r} is not a size such as '[320, 320]'")
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``, which prints the command's name and the version and ends."""
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}", help="print it and exit")
+
+
 class Interrupted(BaseException):
     """Raised where a run stopped on a signal with its state saved; the message says how to resume."""
 
@@ -42,6 +48,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+        if " " not in self.prog:  # not of recon-prepare's parts
+            add_version(self)
 
     def error(self, message: str) -> NoReturn:
         """Raise what :func:`run_command` prints.

@@ -13,7 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task
-from pipelines.cluster import check_address, check_storage, check_temporary_folder, here, ray_cluster
+from pipelines.cluster import check_address, check_installed, check_storage, check_temporary_folder, here, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
@@ -41,6 +41,7 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
     """
     from pipelines.train import open_data
 
+    check_installed("--ray-workers")
     open_data(config)
     if config.ray_address is None:
         _check_room(config, [here()])

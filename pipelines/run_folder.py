@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from data_prep import replace_file
+from recon import __version__
 from recon.errors import InputError
 
 LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
@@ -99,6 +100,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "version": __version__,
         "git_commit": _git_commit(),
         "device": device,
         "cpu": platform.processor() or platform.machine(),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from recon.errors import InputError
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.phases import Phase, align, decimate
-from recon.layers.selectors import FixedPhase, MaxNorm
+from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm
 
 
 class PolyphaseSampling(nn.Module):
@@ -27,7 +27,7 @@ class PolyphaseSampling(nn.Module):
         lowpass: BinomialBlur or None.
 
     Raises:
-        InputError: a stride below 2; l1 scores of a blurred output at stride 2, whose components have equal sums where
+        InputError: a stride below 2; a selector without ``score_on``; l1 scores of a blurred output at stride 2, whose components have equal sums where
             it is positive.
     """
 
@@ -36,6 +36,9 @@ class PolyphaseSampling(nn.Module):
         if stride < 2:
             raise InputError(f"stride {stride} does not down-sample: choose 2 or more")
         self.stride, self.selector, self.lowpass = stride, selector or FixedPhase(), lowpass
+        if getattr(self.selector, "score_on", None) not in SCORE_ON:
+            name = type(self.selector).__name__
+            raise InputError(f"the selector {name} does not say what it scores: set its score_on to output or input")
         criterion = self.selector.criterion if isinstance(self.selector, MaxNorm) else None
         if criterion in ("l1", "l1_min") and self.selector.score_on == "output" and self._blurs and stride == 2:
             raise InputError(

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from recon.errors import InputError, check_choice
 from recon.layers import (
     BinomialBlur,
-    FixedPhase,
     MaxNorm,
     PolyphaseMaxPool,
     check_sizes,
@@ -23,7 +22,7 @@ from recon.layers import (
     set_padding_mode,
 )
 from recon.networks.blocks import ConvBlock, upsample_phases
-from recon.networks.sampling import resolve_blur
+from recon.networks.sampling import make_selector, resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
@@ -54,6 +53,10 @@ class UNet(nn.Module):
         score_on: where aps scores: "output" of the dense pool (the papers' choice) or its "input".
         residual: add the input to the output, f(x) = x + net(x).
         dropout: probability of dropout after each convolution.
+        selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
+            ``selector(x, stride) -> phase`` that obeys the selector law; each level gets a copy of its own.
+        mirrored: whether the up path's blur is mirrored, so that an even blur's half pixel down and up cancel; the
+            published networks' is not.
 
     Raises:
         InputError: settings that cannot work together; see :func:`resolve_blur` and :class:`PolyphaseMaxPool`.
@@ -77,6 +80,8 @@ class UNet(nn.Module):
         score_on: str = "output",
         residual: bool = False,
         dropout: float = 0.0,
+        selector: nn.Module | None = None,
+        mirrored: bool = True,
     ) -> None:
         super().__init__()
         size = resolve_blur(sampling, blur)
@@ -96,11 +101,11 @@ class UNet(nn.Module):
             return ConvBlock(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
-            selector = MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
-            return PolyphaseMaxPool(spatial_dims, stride, selector=selector, lowpass=down_blur)
+            chooses = make_selector(sampling, criterion, score_on, selector)
+            return PolyphaseMaxPool(spatial_dims, stride, selector=chooses, lowpass=down_blur)
 
         down_blur = BinomialBlur(size) if size > 1 else None
-        self.lowpass = BinomialBlur(size, mirrored=True) if size > 1 else nn.Identity()
+        self.lowpass = BinomialBlur(size, mirrored=mirrored) if size > 1 else nn.Identity()
         pairs = list(pairwise(widths))
         self.encoders = nn.ModuleList(
             [convolutions(in_channels, widths[0]), *(convolutions(fine, coarse) for fine, coarse in pairs)]
