@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.phases import Phase, align, decimate
 from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm
+
+
+for _name in ("align", "decimate", "check_blurred_sizes"):
+    torch.fx.wrap(_name)  # one node for a tracer, see recon.layers.tracing
+
+
+def check_blurred_sizes(size: Sequence[int]) -> None:
+    """Refuse to score a blurred image whose phases all tie.
+
+    Raises:
+        InputError: a side of 2 pixels.
+    """
+    if any(side <= 2 for side in size):
+        raise InputError(
+            "a side of 2 pixels is constant once it is blurred, and all its phases tie: use a larger image, "
+            "blur 1, or score_on input"
+        )
 
 
 class PolyphaseSampling(nn.Module):
@@ -76,11 +96,8 @@ class PolyphaseSampling(nn.Module):
             InputError: a blurred side of 2 pixels at stride 2 is to be scored: it is constant, a tie for any input.
         """
         if self.selector.score_on == "output":
-            if self._blurs and self.stride == 2 and min(y.shape[2:]) <= 2:
-                raise InputError(
-                    "a side of 2 pixels is constant once it is blurred, and all its phases tie: use a larger image, "
-                    "blur 1, or score_on input"
-                )
+            if self._blurs and self.stride == 2:
+                check_blurred_sizes(y.shape[2:])
             y = y if self.lowpass is None else self.lowpass(y)
             phase = self.selector(y, self.stride)
             return decimate(y, phase, self.stride), phase

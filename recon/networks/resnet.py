@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -23,6 +24,9 @@ from recon.networks.sampling import SAMPLINGS, make_selector, resolve_blur
 Variant = tuple[nn.Module, BinomialBlur | None]
 """The selector and the low-pass of one strided place."""
 POOL_SIZES = (3, 2)
+
+
+torch.fx.wrap("check_sizes")  # one node for a tracer, see recon.layers.tracing
 
 
 class Architecture(NamedTuple):
