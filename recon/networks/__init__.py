@@ -1,5 +1,6 @@
 """Networks: layers put together."""
 
+from recon.networks.monai import from_basic_unet
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -17,7 +18,7 @@ from recon.networks.resnet import (
     resolve_architecture,
 )
 from recon.networks.sampling import resolve_blur
-from recon.networks.unet import UNet, record_margins
+from recon.networks.unet import UNet, record_margins, transposed_weight
 
 __all__ = [
     "ResNet",
@@ -27,6 +28,7 @@ __all__ = [
     "cifar_resnet34",
     "cifar_resnet50",
     "cifar_resnet56",
+    "from_basic_unet",
     "record_margins",
     "resnet18",
     "resnet34",
@@ -37,4 +39,5 @@ __all__ = [
     "resnext101_32x8d",
     "resolve_architecture",
     "resolve_blur",
+    "transposed_weight",
 ]
