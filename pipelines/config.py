@@ -124,7 +124,9 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
 
 def _add_reconstruction(parser: ArgumentParser) -> None:
     parser.add_argument("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
-    parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels", "selector", "up_path"})
+    parser.add_class_arguments(
+        UNet, "network", skip={"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}
+    )
     parser.add_class_arguments(ReconstructionLoss, "loss")
     parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
     parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})

@@ -1,4 +1,4 @@
-"""What the installed commands run: the help is read from a file, all that takes seconds to import only where it is needed.
+"""What the installed commands run: the help is read from a file, what takes seconds to import only where it is needed.
 
 The texts in ``pipelines/help`` are what the parsers print, written by ``python -m pipelines.entry``; a test compares
 them. With other versions of the libraries whose options they name, the parsers are asked.

@@ -12,9 +12,9 @@ from recon.layers.lowpass import BinomialBlur
 from recon.layers.phases import Phase, align, decimate
 from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm
 
-
-for _name in ("align", "decimate", "check_blurred_sizes"):
-    torch.fx.wrap(_name)  # one node for a tracer, see recon.layers.tracing
+torch.fx.wrap("align")  # one node for a tracer, as the others; see recon.layers.tracing
+torch.fx.wrap("decimate")
+torch.fx.wrap("check_blurred_sizes")
 
 
 def check_blurred_sizes(size: Sequence[int]) -> None:
@@ -47,8 +47,8 @@ class PolyphaseSampling(nn.Module):
         lowpass: BinomialBlur or None.
 
     Raises:
-        InputError: a stride below 2; a selector without ``score_on``; l1 scores of a blurred output at stride 2, whose components have equal sums where
-            it is positive.
+        InputError: a stride below 2; a selector without ``score_on``; l1 scores of a blurred output at stride 2, whose
+            components have equal sums where it is positive.
     """
 
     def __init__(self, stride: int = 2, selector: nn.Module | None = None, lowpass: BinomialBlur | None = None) -> None:

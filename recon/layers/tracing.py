@@ -15,7 +15,7 @@ def one_node(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
     def run(module: Any, *args: Any, **settings: Any) -> Any:
         for x in args:
-            if isinstance(x, fx.Proxy):
+            if isinstance(x, fx.Proxy) and isinstance(x.tracer, fx.Tracer):
                 return x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), args, settings)
         return forward(module, *args, **settings)
 

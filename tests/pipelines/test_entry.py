@@ -39,7 +39,7 @@ def test_the_texts_are_what_the_parsers_print(name, monkeypatch):
 
 
 def unordered(text):
-    """Without what differs between Pythons: line breaks, the order within a Union, a value named after each spelling."""
+    """Without what differs between Pythons: line breaks, the order in a Union, a value named after each spelling."""
     text = re.sub(r"(--[\w.]+) [^\s-]\S*, (?=\1\+)", r"\1, ", text)
     return re.sub(r"Union\[([^\[\]]*)\]", lambda m: ",".join(sorted(m[1].split(","))), "".join(text.split()))
 

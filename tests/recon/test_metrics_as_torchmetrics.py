@@ -66,7 +66,10 @@ def test_named_volumes_and_images_alone_in_one_metric():
     metric = NMSE(reduction="none")
     metric.update(preds[2:], target[2:])
     metric.update(preds[:2], target[:2], volume=torch.tensor([5, 5]), slice=torch.tensor([0, 1]))
-    close(metric.compute(), torch.cat([metrics.nmse(preds[:2], target[:2])[None], metrics.nmse(preds[2:], target[2:], True)]))
+    close(
+        metric.compute(),
+        torch.cat([metrics.nmse(preds[:2], target[:2])[None], metrics.nmse(preds[2:], target[2:], True)]),
+    )
 
 
 def test_what_cannot_be_meant_is_refused():
