@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ _LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own switch for: every port on the loopback interface
     "RAY_AUTH_MODE": "token",
 }
+
+
+def check_installed(what: str) -> None:
+    """Refuse to start without the packages of the extra "sweeps".
+
+    Args:
+        what: needs them, for the sentence.
+
+    Raises:
+        InputError: names those that are missing, and how they are installed.
+    """
+    missing = [name for name in ("ray", "optuna") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{what} needs {' and '.join(missing)}: pip install 'shift-equivariant-recon[sweeps]'")
 
 
 @contextmanager

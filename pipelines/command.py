@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from pipelines.bounds import BOUNDS
 from pipelines.failures import SHOWN, sentence_of
 from pipelines.memory import keep_freed_memory
+from recon import __version__
 from recon.errors import InputError
 
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -61,6 +62,11 @@ def command_line(*parts: object) -> str:
     return shlex.join(map(str, parts))
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``, which prints the command's name and the version and ends."""
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}", help="print it and exit")
+
+
 class Interrupted(BaseException):
     """Raised where a run stopped on a signal with its state saved; the message says how to resume."""
 
@@ -70,6 +76,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+        if " " not in self.prog:  # not of recon-prepare's parts
+            add_version(self)
 
     def error(self, message: str) -> NoReturn:
         """Raise what :func:`run_command` prints.

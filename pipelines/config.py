@@ -25,6 +25,7 @@ import configs
 from data_prep import CIFARDataset, FashionMNISTDataset, FastMRIDataset, ImageNetDataset, LoDoPaBDataset
 from pipelines.bounds import check_bounds
 from pipelines.classification.task import learning_rates
+from pipelines.command import add_version
 from pipelines.task import ReconstructionLoss
 from pipelines.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
 from recon.errors import InputError, check_choice
@@ -97,6 +98,7 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
         allow_abbrev=False,
         default_config_files=[str(preset)],
     )
+    add_version(parser)
     add = parser.add_argument
     none = "none: the bundled sample" if task in SAMPLES else "needed"
     add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
@@ -123,14 +125,16 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
 
 def _add_reconstruction(parser: ArgumentParser) -> None:
     parser.add_argument("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
-    parser.add_class_arguments(UNet, "network", skip={"spatial_dims", "in_channels", "out_channels"})
+    parser.add_class_arguments(
+        UNet, "network", skip={"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}
+    )
     parser.add_class_arguments(ReconstructionLoss, "loss")
     parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
     parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
 
 
 def _add_classification(parser: ArgumentParser) -> None:
-    parser.add_class_arguments(ResNet, "network", skip={"n_classes", "in_channels"})
+    parser.add_class_arguments(ResNet, "network", skip={"n_classes", "in_channels", "selector", "pool_size"})
     for key, what in (("n_classes", "classes"), ("in_channels", "channels")):
         parser.add_argument(f"--network.{key}", type=int | None, default=None, help=f"(none: the {what} of the data)")
     parser.add_class_arguments(

@@ -1,4 +1,4 @@
-"""The commands' entry points: the help is read from a file, all that takes seconds to import only where it is needed.
+"""What the installed commands run: the help is read from a file, what takes seconds to import only where it is needed.
 
 The texts in ``pipelines/help`` are what the parsers print, written by ``python -m pipelines.entry``; a test compares
 them. With other versions of the libraries whose options they name, the parsers are asked.
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
 
+DISTRIBUTION = "shift-equivariant-recon"
 NAMED = ("jsonargparse", "pytorch-lightning", "torch", "torchvision")  # libraries whose options are in a help text
 COMMANDS = ("train", "evaluate", "predict", "prepare", "tune")
 TASKS = ("mri", "ct", "fashion_mnist", "cifar10", "cifar100", "imagenet")
@@ -49,6 +50,9 @@ def tune() -> int:
 
 
 def _run(command: str) -> int:
+    if sys.argv[1:] == ["--version"]:
+        print(f"recon-{command} {metadata.version(DISTRIBUTION)}")
+        return 0
     text = help_text(command, sys.argv[1:])
     if text is not None:
         print(text, end="")

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 
 from pipelines.checkpoints import build_task
 from pipelines.checks import open_data
-from pipelines.cluster import check_address, check_storage, check_temporary_folder, here, ray_cluster
+from pipelines.cluster import check_address, check_installed, check_storage, check_temporary_folder, here, ray_cluster
 from pipelines.command import Interrupted
 from pipelines.config import settings_of
 from pipelines.data import describe_data
@@ -40,6 +40,7 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
         InputError: what the user can mend; more workers than the cluster has room for.
         Interrupted: Ctrl-C; the last epoch is saved.
     """
+    check_installed("--ray-workers")
     open_data(config)
     if config.ray_address is None:
         _check_room(config, [here()])

@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 
 from data_prep import replace_file
 from pipelines.stored import read_json
+from recon import __version__
 from recon.errors import InputError
 
 
@@ -109,6 +110,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "version": __version__,
         "git_commit": _git_commit(),
         "device": device,
         "cpu": platform.processor() or platform.machine(),

@@ -19,6 +19,7 @@ from pipelines.checks import check_limits, one_line, open_data
 from pipelines.command import Interrupted, run_command
 from pipelines.config import RECONSTRUCTION, given_options, load, parse, settings_of
 from pipelines.data import Loaders, describe_data
+from pipelines.hyperparameters import log_hyperparameters
 from pipelines.kinds import kind_of, measure
 from pipelines.protocols import Settings
 from pipelines.recorder import RunRecorder
@@ -100,7 +101,10 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
     if first:
         _record_settings(folder, config)  # also where nothing was left to train
         try:
-            finish(Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test))
+            run = Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test)
+            summary = finish(run)
+            if isinstance(trainer.logger, TensorBoardLogger):
+                log_hyperparameters(trainer.logger, config, summary)
         except KeyboardInterrupt:
             resume = f"recon-train --resume {folder}"
             raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
@@ -192,8 +196,12 @@ def _best(folder: Path) -> Path:
     return folder / "checkpoints" / "best.ckpt"
 
 
-def finish(run: Run) -> None:
-    """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal."""
+def finish(run: Run) -> dict[str, Any]:
+    """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal.
+
+    Returns:
+        The figures by protocol.
+    """
     config, kind = run.config, kind_of(run.task)
     load_weights(run.task, run.checkpoint)
     run.task.eval()
@@ -208,6 +216,7 @@ def finish(run: Run) -> None:
     kind.print_tables({run.name: summary}, note)
     print(f"Picture: {run.folder / 'summary.png'}")
     print(f"Curves:  tensorboard --logdir {run.folder}")
+    return summary
 
 
 _SAMPLE_NOTICE = """\

@@ -19,6 +19,7 @@ from pipelines import evaluate
 from pipelines.cluster import (
     check_address,
     check_cluster,
+    check_installed,
     check_local,
     check_remote_storage,
     check_storage,
@@ -99,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tune(argv: list[str]) -> None:
     arguments, others = build_parser().parse_known_args(argv)
+    check_installed("recon-tune")
     if arguments.resume is None:
         request = make_request(vars(arguments) | {"storage": _address_of(arguments.storage)}, others)
         folder = _new_folder(arguments, request)

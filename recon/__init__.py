@@ -13,6 +13,8 @@ from recon.layers import BinomialBlur, FixedPhase, MaxNorm, PolyphaseMaxPool, al
 from recon.metrics import equivariance, nmse, psnr, ssim
 from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AliasFreeUNet",
     "BinomialBlur",

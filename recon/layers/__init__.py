@@ -17,6 +17,7 @@ from recon.layers.phases import (
 from recon.layers.pooling import PolyphaseMaxPool
 from recon.layers.sampling import PolyphaseSampling
 from recon.layers.selectors import FixedPhase, MaxNorm, phase_margin
+from recon.layers.tracing import one_node
 
 __all__ = [
     "BinomialBlur",
@@ -34,6 +35,7 @@ __all__ = [
     "is_plain",
     "merge_phases",
     "normalise_activate",
+    "one_node",
     "phase_margin",
     "phase_offsets",
     "restore",

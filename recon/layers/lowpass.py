@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.layers.padding import circular_pad
+from recon.layers.tracing import one_node
 
 BLUR_SIZES = range(1, 8)
 
@@ -43,6 +44,7 @@ class BinomialBlur(nn.Module):
         kernel = torch.tensor([comb(size - 1, k) for k in range(size)], dtype=torch.float32) / 2 ** (size - 1)
         self.register_buffer("kernel", kernel, persistent=False)
 
+    @one_node
     def forward(self, x: Tensor, stride: int = 1) -> Tensor:
         """Blur, and keep every ``stride``-th sample.
 

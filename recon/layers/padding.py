@@ -100,6 +100,9 @@ def _pad_by_operators(x: Tensor, pads: Pads) -> Tensor:
     return x
 
 
+torch.fx.wrap("circular_pad")  # one node for a tracer, see recon.layers.tracing
+
+
 class _CircularConv(nn.modules.conv._ConvNd):
     """A convolution that pads circularly by its own ``padding``; parameters and state dict are the plain one's."""
 

@@ -13,6 +13,7 @@ from recon.layers.padding import PADDING_MODES, circular_pad
 from recon.layers.phases import Phase, check_sizes
 from recon.layers.sampling import PolyphaseSampling
 from recon.layers.selectors import FixedPhase, MaxNorm
+from recon.layers.tracing import one_node
 
 
 class PolyphaseMaxPool(PolyphaseSampling):
@@ -60,6 +61,7 @@ class PolyphaseMaxPool(PolyphaseSampling):
                 "use criterion l2 or l1, or score_on input"
             )
 
+    @one_node
     def forward(self, x: Tensor) -> tuple[Tensor, Phase]:
         """Pool.
 

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.phases import Phase, align, decimate
-from recon.layers.selectors import FixedPhase, MaxNorm
+from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm
+
+torch.fx.wrap("align")  # one node for a tracer, as the others; see recon.layers.tracing
+torch.fx.wrap("decimate")
+torch.fx.wrap("check_blurred_sizes")
+
+
+def check_blurred_sizes(size: Sequence[int]) -> None:
+    """Refuse to score a blurred image whose phases all tie.
+
+    Raises:
+        InputError: a side of 2 pixels.
+    """
+    if any(side <= 2 for side in size):
+        raise InputError(
+            "a side of 2 pixels is constant once it is blurred, and all its phases tie: use a larger image, "
+            "blur 1, or score_on input"
+        )
 
 
 class PolyphaseSampling(nn.Module):
@@ -27,8 +47,8 @@ class PolyphaseSampling(nn.Module):
         lowpass: BinomialBlur or None.
 
     Raises:
-        InputError: a stride below 2; l1 scores of a blurred output at stride 2, whose components have equal sums where
-            it is positive.
+        InputError: a stride below 2; a selector without ``score_on``; l1 scores of a blurred output at stride 2, whose
+            components have equal sums where it is positive.
     """
 
     def __init__(self, stride: int = 2, selector: nn.Module | None = None, lowpass: BinomialBlur | None = None) -> None:
@@ -36,6 +56,9 @@ class PolyphaseSampling(nn.Module):
         if stride < 2:
             raise InputError(f"stride {stride} does not down-sample: choose 2 or more")
         self.stride, self.selector, self.lowpass = stride, selector or FixedPhase(), lowpass
+        if getattr(self.selector, "score_on", None) not in SCORE_ON:
+            name = type(self.selector).__name__
+            raise InputError(f"the selector {name} does not say what it scores: set its score_on to output or input")
         criterion = self.selector.criterion if isinstance(self.selector, MaxNorm) else None
         if criterion in ("l1", "l1_min") and self.selector.score_on == "output" and self._blurs and stride == 2:
             raise InputError(
@@ -73,11 +96,8 @@ class PolyphaseSampling(nn.Module):
             InputError: a blurred side of 2 pixels at stride 2 is to be scored: it is constant, a tie for any input.
         """
         if self.selector.score_on == "output":
-            if self._blurs and self.stride == 2 and any(side <= 2 for side in y.shape[2:]):
-                raise InputError(
-                    "a side of 2 pixels is constant once it is blurred, and all its phases tie: use a larger image, "
-                    "blur 1, or score_on input"
-                )
+            if self._blurs and self.stride == 2:
+                check_blurred_sizes(y.shape[2:])
             y = y if self.lowpass is None else self.lowpass(y)
             phase = self.selector(y, self.stride)
             return decimate(y, phase, self.stride), phase

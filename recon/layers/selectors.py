@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recon.errors import check_choice
 from recon.layers.phases import Phase, split_phases
+from recon.layers.tracing import one_node
 
 CRITERIA = ("l1", "l2", "linf", "l1_min", "l2_min", "linf_min")
 SCORE_ON = ("output", "input")
@@ -22,6 +23,7 @@ class FixedPhase(nn.Module):
 
     score_on = "input"
 
+    @one_node
     def forward(self, x: Tensor, stride: int) -> Phase:
         """Return None, the phase that moves nothing."""
         return None
@@ -69,6 +71,7 @@ class MaxNorm(nn.Module):
                 scores = split_phases(energy.sum(1, keepdim=True), stride).flatten(2).sum(-1)
         return -scores if self.criterion.endswith("_min") else scores
 
+    @one_node
     def forward(self, x: Tensor, stride: int) -> Tensor:
         """The phase ``(batch,)`` with the best score."""
         return self.score(x, stride).argmax(1)

@@ -4,6 +4,7 @@ from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet
 from recon.networks.modl import MoDL
+from recon.networks.monai import from_basic_unet
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -21,7 +22,7 @@ from recon.networks.resnet import (
     resolve_architecture,
 )
 from recon.networks.sampling import resolve_blur
-from recon.networks.unet import UNet, record_margins
+from recon.networks.unet import UNet, record_margins, transposed_weight
 from recon.networks.varnet import VarNet
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "cifar_resnet34",
     "cifar_resnet50",
     "cifar_resnet56",
+    "from_basic_unet",
     "record_margins",
     "resnet18",
     "resnet34",
@@ -48,4 +50,5 @@ __all__ = [
     "resnext101_32x8d",
     "resolve_architecture",
     "resolve_blur",
+    "transposed_weight",
 ]

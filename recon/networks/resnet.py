@@ -6,21 +6,27 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
 from recon.layers import (
     BinomialBlur,
-    FixedPhase,
-    MaxNorm,
     PolyphaseMaxPool,
     PolyphaseSampling,
     check_sizes,
     set_padding_mode,
 )
 from recon.networks.residual import BasicBlock, Bottleneck, StridedBlock
-from recon.networks.sampling import SAMPLINGS, resolve_blur
+from recon.networks.sampling import SAMPLINGS, make_selector, resolve_blur
+
+Variant = tuple[nn.Module, BinomialBlur | None]
+"""The selector and the low-pass of one strided place."""
+POOL_SIZES = (3, 2)
+
+
+torch.fx.wrap("check_sizes")  # one node for a tracer, see recon.layers.tracing
 
 
 class Architecture(NamedTuple):
@@ -107,6 +113,9 @@ class ResNet(torchvision.models.ResNet):
         padding: "circular" (needed for exact invariance) or "zeros".
         criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min.
         score_on: where aps scores: "output" of the dense operation (the paper's choice) or its "input".
+        selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
+            ``selector(x, stride) -> phase`` that obeys the selector law; each place gets a copy of its own.
+        pool_size: side of the ImageNet form's max-pool: 3 as in torchvision, or 2 as in the published networks.
 
     Raises:
         InputError: settings that cannot work together; see :func:`resolve_architecture`, :class:`PolyphaseSampling`
@@ -126,6 +135,8 @@ class ResNet(torchvision.models.ResNet):
         padding: str = "circular",
         criterion: str = "l2",
         score_on: str = "output",
+        selector: nn.Module | None = None,
+        pool_size: int = 3,
     ) -> None:
         nn.Module.__init__(self)  # torchvision's own constructor knows the ImageNet form alone
         check_choice("form", form, ARCHITECTURES)
@@ -136,12 +147,19 @@ class ResNet(torchvision.models.ResNet):
         if n_classes < 1 or in_channels < 1:
             raise InputError(f"n_classes {n_classes} and in_channels {in_channels} must both be 1 or more")
         kind = ARCHITECTURES[form][self.architecture]
-        self.form, self.padding, self._criterion, self._score_on = form, padding, criterion, score_on
+        if pool_size not in POOL_SIZES:
+            raise InputError(f"pool_size {pool_size} is no max-pool of a ResNet: choose 3 or 2")
+        self.form, self.padding = form, padding
+
+        def variant() -> Variant:
+            lowpass = BinomialBlur(self.blur) if self.blur > 1 else None
+            return make_selector(self.sampling, criterion, score_on, selector), lowpass
+
         self.total_stride = (4 if form == "imagenet" else 1) * 2 ** (len(kind.widths) - 1)
         self._norm_layer, self.dilation = nn.BatchNorm2d, 1  # these and inplanes are what _make_layer reads
         self.groups, self.base_width, self.inplanes = kind.groups, kind.width_per_group, kind.widths[0]
 
-        self._make_stem(in_channels, self.inplanes)
+        self._make_stem(in_channels, self.inplanes, pool_size, variant)
         for stage in range(4):
             layers: nn.Module = nn.Identity()
             if stage < len(kind.widths):
@@ -153,24 +171,20 @@ class ResNet(torchvision.models.ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, StridedBlock) and module.stride > 1:
-                module.sample_by(PolyphaseSampling(2, *self._variant()))
+                module.sample_by(PolyphaseSampling(2, *variant()))
         set_padding_mode(self, padding)
 
-    def _variant(self) -> tuple[nn.Module, BinomialBlur | None]:
-        selector = MaxNorm(self._criterion, self._score_on) if self.sampling == "aps" else FixedPhase()
-        return selector, BinomialBlur(self.blur) if self.blur > 1 else None
-
-    def _make_stem(self, in_channels: int, width: int) -> None:
+    def _make_stem(self, in_channels: int, width: int, pool_size: int, variant: Callable[[], Variant]) -> None:
         """The layers before the first stage, in torchvision's order."""
         kernel, stride = 3, 1
         if self.form == "imagenet":
-            self.stem_sampling = PolyphaseSampling(2, *self._variant())
+            self.stem_sampling = PolyphaseSampling(2, *variant())
             kernel, stride = 7, 1 if self.stem_sampling.dense else 2
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         if self.form == "imagenet":
-            selector, lowpass = self._variant()
-            self.maxpool = PolyphaseMaxPool(2, 2, 3, 1, selector, lowpass, self.padding)
+            selector, lowpass = variant()
+            self.maxpool = PolyphaseMaxPool(2, 2, pool_size, pool_size // 3, selector, lowpass, self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
+from torch import nn
+
 from recon.errors import InputError, check_choice
-from recon.layers import BinomialBlur
+from recon.layers import BinomialBlur, FixedPhase, MaxNorm
 
 SAMPLINGS = ("stride", "lpf", "aps")
 
@@ -22,3 +26,22 @@ def resolve_blur(sampling: str, blur: int | None) -> int:
     if sampling == "lpf" and size == 1:
         raise InputError("sampling lpf with blur 1 does not blur: write sampling stride, or blur 2 to 7")
     return size
+
+
+def make_selector(sampling: str, criterion: str, score_on: str, selector: nn.Module | None) -> nn.Module:
+    """The selector of one strided place: of FixedPhase, MaxNorm and a given one, what the settings mean.
+
+    Args:
+        sampling: stride, lpf or aps.
+        criterion: of MaxNorm.
+        score_on: of MaxNorm.
+        selector: a module that obeys the selector law, of which each place gets a copy of its own; None for MaxNorm.
+
+    Raises:
+        InputError: a selector is given for another sampling than aps; or an unknown criterion or score_on.
+    """
+    if selector is None:
+        return MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
+    if sampling != "aps":
+        raise InputError(f"sampling {sampling} has a fixed phase and takes no selector: write sampling aps")
+    return copy.deepcopy(selector)

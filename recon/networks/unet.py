@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+import torch
 from monai.networks.blocks import UpSample
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from recon.errors import InputError, check_choice
 from recon.layers import (
     BinomialBlur,
-    FixedPhase,
     MaxNorm,
     PolyphaseMaxPool,
     check_sizes,
@@ -23,13 +23,14 @@ from recon.layers import (
     set_padding_mode,
 )
 from recon.networks.blocks import ConvBlock, upsample_phases
-from recon.networks.sampling import resolve_blur
+from recon.networks.sampling import make_selector, resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
     "relu": ("relu", {"inplace": True}),
     "leakyrelu": ("leakyrelu", {"negative_slope": 0.1, "inplace": True}),
 }
+UP_PATHS = ("aligned", "published")
 
 
 class UNet(nn.Module):
@@ -54,6 +55,11 @@ class UNet(nn.Module):
         score_on: where aps scores: "output" of the dense pool (the papers' choice) or its "input".
         residual: add the input to the output, f(x) = x + net(x).
         dropout: probability of dropout after each convolution.
+        selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
+            ``selector(x, stride) -> phase`` that obeys the selector law; each level gets a copy of its own.
+        up_path: "aligned": what comes up lands on the pixels that the pool looked at, and an even blur is mirrored, so
+            that its half pixel down and up cancel; or "published", as in the papers' equations: ``stride - 1`` pixels
+            earlier and not mirrored. Both are as equivariant.
 
     Raises:
         InputError: settings that cannot work together; see :func:`resolve_blur` and :class:`PolyphaseMaxPool`.
@@ -77,11 +83,14 @@ class UNet(nn.Module):
         score_on: str = "output",
         residual: bool = False,
         dropout: float = 0.0,
+        selector: nn.Module | None = None,
+        up_path: str = "aligned",
     ) -> None:
         super().__init__()
         size = resolve_blur(sampling, blur)
         check_choice("norm", norm, NORMS)
         check_choice("activation", activation, ACTIVATIONS)
+        check_choice("up_path", up_path, UP_PATHS)
         if len(widths) < 2:
             raise InputError(f"widths {list(widths)} make no U-Net: give at least two levels")
         if min(widths) < 1:
@@ -91,16 +100,17 @@ class UNet(nn.Module):
         if residual and in_channels != out_channels:
             raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
         self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
+        self._landing = 0 if up_path == "aligned" else 1 - stride
 
         def convolutions(n_in: int, n_out: int) -> ConvBlock:
             return ConvBlock(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
-            selector = MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
-            return PolyphaseMaxPool(spatial_dims, stride, selector=selector, lowpass=down_blur)
+            chooses = make_selector(sampling, criterion, score_on, selector)
+            return PolyphaseMaxPool(spatial_dims, stride, selector=chooses, lowpass=down_blur)
 
         down_blur = BinomialBlur(size) if size > 1 else None
-        self.lowpass = BinomialBlur(size, mirrored=True) if size > 1 else nn.Identity()
+        self.lowpass = BinomialBlur(size, mirrored=up_path == "aligned") if size > 1 else nn.Identity()
         pairs = list(pairwise(widths))
         self.encoders = nn.ModuleList(
             [convolutions(in_channels, widths[0]), *(convolutions(fine, coarse) for fine, coarse in pairs)]
@@ -142,6 +152,9 @@ class UNet(nn.Module):
         if up is None:
             up = self.lowpass(self.ups[level](coarse))
         offsets = None if phase is None else phase_offsets(phase, self.stride, x.dim() - 2)
+        if self._landing:
+            still = torch.zeros(len(x), x.dim() - 2, dtype=torch.int64, device=x.device)
+            offsets = (still if offsets is None else offsets) + self._landing
         return self.decoders[level](fine, up, offsets)  # which restores: shifts up by the offsets
 
 
@@ -167,3 +180,21 @@ def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def transposed_weight(weight: Tensor) -> Tensor:
+    """The kernel of a convolution after APS-U, as the transposed convolution of ours that computes the same.
+
+    A circular convolution, padded behind, of values with zeros put between them is, ``stride - 1`` pixels later, the
+    transposed convolution of the flipped kernel: load the result into ``ups[level].deconv`` of a UNet with
+    ``up_path="published"``.
+
+    Args:
+        weight: ``(out_channels, in_channels, *kernel)``, the kernel's sides equal to the stride.
+
+    Returns:
+        ``(in_channels, out_channels, *kernel)``.
+
+    Source: arXiv 2105.04040, section 3.
+    """
+    return weight.flip(tuple(range(2, weight.dim()))).transpose(0, 1).contiguous()

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata as hparams
 
+import recon
 from pipelines.checkpoints import read_checkpoint
 from pipelines.train import main
 from tests.conftest import TINY
@@ -57,6 +60,7 @@ def test_run_folder_has_its_layout(run):
     assert config["evaluation"]["split"] == "val"
     environment = json.loads((run / "environment.json").read_text())
     assert {"versions", "seed", "git_commit", "device"} <= environment.keys()
+    assert environment["version"] == recon.__version__
     assert [row["epoch"] for row in table(run)] == ["0", "1"]
 
 
@@ -256,3 +260,20 @@ def test_two_processes_validate_as_one(train, data, tmp_path):
             assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
     assert float(table(one)[0]["val_nmse_eq"]) > 1e-4
     assert (tmp_path / "two" / "summary.png").exists()
+
+
+def test_tensorboard_shows_settings_beside_final_figures(run):
+    """Read by TensorBoard's own reader and its plugin's."""
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    content = events.summary_metadata[hparams.SESSION_START_INFO_TAG].plugin_data.content
+    settings = hparams.parse_session_start_info_plugin_data(content).hparams
+    assert settings["network.sampling"].string_value == "aps"
+    assert settings["optimizer.lr"].number_value == 0.01
+    summary = json.loads((run / "summary.json").read_text())
+    worst = summary["equivariance"]["nmse_eq_max"]
+    wanted = {"plain/psnr": summary["plain"]["psnr"]["mean"], "equivariance/nmse_eq_max": worst}
+    for tag, value in wanted.items():
+        assert events.Scalars(tag)[-1].value == pytest.approx(value, rel=1e-6)
+    described = events.summary_metadata[hparams.EXPERIMENT_TAG].plugin_data.content
+    named = {info.name.tag for info in hparams.parse_experiment_plugin_data(described).metric_infos}
+    assert wanted.keys() <= named
