@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import faulthandler
 import gzip
@@ -143,13 +144,8 @@ def _wait(process: int, seconds: float) -> tuple[int, bool, float]:
 
 
 def _end_group(process: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def not_one_sentence(text: str) -> str:

@@ -63,17 +63,17 @@ def _text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
-def _settings(task: str) -> dict[str, Any]:
-    return settings_of(parse([f"--task={task}", *OF_TASK[task]]))
+def _settings(task: str, data: Path) -> dict[str, Any]:
+    return settings_of(parse([f"--task={task}", f"--data={data}", *OF_TASK[task]]))
 
 
 def _task(random: Random) -> str:
     return random.choice(("mri", "mri", "mri", "ct", "cifar10"))
 
 
-def _setting(random: Random, task: str) -> tuple[str, Any]:
+def _setting(random: Random, task: str, data: Path) -> tuple[str, Any]:
     """A key and an odd value."""
-    values = flat(_settings(task))
+    values = flat(_settings(task, data))
     key = random.choice(sorted(values))
     value = _odd(random, values[key])
     if key in MANY and isinstance(value, (int, float)) and not value < 5:
@@ -85,7 +85,7 @@ def _train(inputs: Inputs, folder: Path, random: Random) -> Command:
     task = _task(random)
     argv = [f"--task={task}", f"--data={inputs.data(task)}", *OF_TASK[task], f"--out={folder / 'out'}"]
     for _ in range(random.choice((1, 1, 2))):
-        key, value = _setting(random, task)
+        key, value = _setting(random, task, inputs.data(task))
         given = [f"--{key}={_text(value)}"] if random.random() < 0.9 else [f"--{key}", _text(value)]
         argv += random.choice((given, given, given, given, [f"--{key}"], [f"--{key[:-1]}=1"], [_text(value)]))
     return Command("recon-train", train.main, argv, folder / "out", inputs.data(task))
@@ -93,11 +93,10 @@ def _train(inputs: Inputs, folder: Path, random: Random) -> Command:
 
 def _train_yaml(inputs: Inputs, folder: Path, random: Random) -> Command:
     task = _task(random)
-    settings, path = _settings(task), folder / "config.yaml"
-    settings["data"] = str(inputs.data(task))
+    settings, path = _settings(task, inputs.data(task)), folder / "config.yaml"
     kind = random.randrange(4)
     if kind < 2:
-        key, value = _setting(random, task)
+        key, value = _setting(random, task, inputs.data(task))
         put(settings, key, value)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=random.random() < 0.5)
     path.write_text(change_yaml(text, random) if kind == 2 else text, "utf-8", "surrogateescape")
@@ -206,10 +205,10 @@ def spaces(inputs: Inputs, folder: Path, random: Random) -> Command:
     """A space, or a flag of recon-tune, with something odd."""
     space, path = copy.deepcopy(SPACE), folder / "space.yaml"
     kind = random.randrange(6)
-    argv = [f"--space={path}", "--task=mri", f"--data={inputs.data('mri')}", *UNET]
+    argv = [f"--space={path}", "--task=mri", f"--data={inputs.data('mri')}", *UNET[1:]]
     if kind < 3:
         for _ in range(random.choice((1, 1, 2))):
-            _change_space(space, random)
+            _change_space(space, random, inputs.data("mri"))
     text = yaml.safe_dump(space, sort_keys=False)
     path.write_text(change_yaml(text, random) if kind == 3 else text)
     if kind == 4:
@@ -222,17 +221,16 @@ def spaces(inputs: Inputs, folder: Path, random: Random) -> Command:
     return Command("recon-tune", request, argv, None, inputs.data("mri"))
 
 
-def _change_space(space: dict[str, Any], random: Random) -> None:
+def _change_space(space: dict[str, Any], random: Random, data: Path) -> None:
     key = random.choice(list(space))
     kind = random.randrange(6)
     if kind == 0:
         space[key] = _odd(random, space[key])
     elif kind == 1:
-        space[random.choice((key + "x", "network", "sweep.samples", "seed", "data", "task", "", 3, None))] = space.pop(
-            key
-        )
+        name: Any = random.choice((f"{key}x", "network", "sweep.samples", "seed", "data", "task", "", 3, None))
+        space[name] = space.pop(key)
     elif kind == 2:
-        name, value = _setting(random, "mri")
+        name, value = _setting(random, "mri", data)
         space[name] = {random.choice(("choice", "int", "uniform", "logint")): [value, random.choice(NUMBERS)]}
     elif isinstance(space[key], dict):
         inner = random.choice(list(space[key]))
