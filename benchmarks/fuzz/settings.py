@@ -29,8 +29,10 @@ ANCHORS = (
     "!!float x",
 )
 NESTED = ("[" * 2000, "{a: " * 500 + "1" + "}" * 500, "[" + "1," * 100_000 + "1]")
-MANY = {"dataset.n_workers", "threads"}
-"""Keys whose large values would start so many processes or threads."""
+ENDLESS = ("max_epochs", "max_steps", "min_epochs", "min_steps")
+"""Settings whose large values rightly train for ever."""
+LONG = ("shifts", "n_workers", "threads")
+"""Settings whose large values rightly take long: only those that nobody can mean are tried."""
 
 
 def flags_and_yaml(inputs: Inputs, folder: Path, random: Random) -> Command:
@@ -43,6 +45,10 @@ def _odd(random: Random, value: Any) -> Any:
     """Something in the place of a setting: near its value, of another type, or far off."""
     kind = random.randrange(8)
     if kind < 3:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return random.choice([number for number in NUMBERS if type(number) is type(value)])
+        if isinstance(value, list) and random.random() < 0.5:
+            return [random.choice(NUMBERS[:20]) for _ in value]
         return number_or_text(random)
     if kind == 3 and isinstance(value, list):
         return random.choice((value * 2, [], value[:1], [random.choice(NUMBERS) for _ in value], [value], [None]))
@@ -76,9 +82,14 @@ def _setting(random: Random, task: str, data: Path) -> tuple[str, Any]:
     values = flat(_settings(task, data))
     key = random.choice(sorted(values))
     value = _odd(random, values[key])
-    if key in MANY and isinstance(value, (int, float)) and not value < 5:
-        value = random.choice((2**31, 2**63, 5000))
-    return key, value
+    return key, _not_for_ever(key, value, random)
+
+
+def _not_for_ever(key: str, value: Any, random: Random) -> Any:
+    if key.endswith(ENDLESS):
+        return random.choice((0, 1, 2, -2, 0.5, "a", [], {}, float("nan"), [1], 1e308))
+    large = isinstance(value, (int, float)) and 8 < value < 2**31
+    return random.choice((2**31, 2**63, 1e308, 1)) if key.endswith(LONG) and large else value
 
 
 def _train(inputs: Inputs, folder: Path, random: Random) -> Command:
@@ -134,7 +145,8 @@ def change_yaml(text: str, random: Random) -> str:
 def _with_flags(argv: list[str], flags: Sequence[str], random: Random) -> list[str]:
     for _ in range(random.choice((1, 1, 2))):
         flag = random.choice(flags)
-        argv = [*argv, f"{flag}={_text(_odd(random, random.choice((1, [32, 32], 'a'))))}"]
+        value = _odd(random, [32, 32] if flag.endswith("image_size") else random.choice((1, 1, 1.0, "a")))
+        argv = [*argv, f"{flag}={_text(_not_for_ever(flag, value, random))}"]
     return argv
 
 
