@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -36,7 +37,7 @@ OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.trun
 SIDE = 32
 FLAGS = [
     *("--task=mri", "--network.widths=[4,6]", "--network.norm=instance", "--dataset.batch_size=2", "--threads=1"),
-    *("--dataset.n_workers=0", "--trainer.max_epochs=3", "--trainer.accelerator=cpu", "--trainer.devices=1"),
+    *("--dataset.n_workers=0", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1"),
     *(
         "--trainer.enable_progress_bar=false",
         "--evaluation.shifts=1",
@@ -44,7 +45,6 @@ FLAGS = [
         "--dataset.max_shift=2",
     ),
 ]
-ATTEMPTS = 3  # to resume; one must do
 Hook = Callable[[], None]
 
 
@@ -78,6 +78,7 @@ def _train(argv: Sequence[str], log: Path, hook: Hook | None) -> NoReturn:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(target, stream)
+        sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
         if hook is not None:
             hook()
         code = train.main(list(argv))
@@ -170,7 +171,8 @@ class Chaos:
         """Kill before or after an operation."""
         run = self.folder / "operation"
         process = _fork([*self.flags, f"--out={run}"], self.log, _Operations(run, number, after).listen)
-        return self._resumed(run, f"{'after' if after else 'before'} {self.operations[number]}", _end(process))
+        name = re.sub("[0-9a-f]{12}", "*", self.operations[number])
+        return self._resumed(run, f"{'after' if after else 'before'} {name} ({number})", _end(process))
 
     def _resumed(self, run: Path, moment: str, code: int) -> Trial:
         """Go on with a run until it ends, compare it, and remove it."""

@@ -31,6 +31,7 @@ from pipelines.protocols import Settings
 from pipelines.recorder import RunRecorder
 from pipelines.run_folder import (
     check_run_folder,
+    leftovers,
     make_folder,
     new_run_folder,
     write_config,
@@ -84,6 +85,8 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
     trainer = build_trainer(config, folder, [recorder, *callbacks], step, placement)
     if first:
         make_folder(folder)
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
         write_config(folder, settings_of(config))
         write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())

@@ -156,11 +156,7 @@ def put_in_place(path: Path, random: Random) -> None:
 
 def rename(path: Path, random: Random) -> Path:
     """An odd name, mostly with the same suffix."""
-    suffix = (
-        path.suffix
-        if random.random() < 0.8
-        else random.choice((path.suffix.upper(), "", ".H5", ".nrrd", ".gz", ".tmp"))
-    )
+    suffix = path.suffix if random.random() < 0.8 else random.choice((path.suffix.upper(), "", ".H5", ".nrrd", ".gz"))
     return path.rename(path.with_name(random.choice(NAMES) + suffix))
 
 
