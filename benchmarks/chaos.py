@@ -78,7 +78,7 @@ def _train(argv: Sequence[str], log: Path, hook: Hook | None) -> NoReturn:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(target, stream)
-        sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
         if hook is not None:
             hook()
         code = train.main(list(argv))

@@ -25,7 +25,8 @@ def _names(file: h5py.File) -> list[str]:
 
 
 def _arrays(file: h5py.File) -> list[str]:
-    return [name for name in _names(file) if isinstance(file[name], h5py.Dataset)]
+    """Names of the data sets that may be read: not those that declare very much."""
+    return [name for name in _names(file) if isinstance(file[name], h5py.Dataset) and (file[name].size or 0) < 10**7]
 
 
 def _replace(file: h5py.File, name: str, values: Any, **options: Any) -> None:

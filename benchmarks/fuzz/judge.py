@@ -107,8 +107,8 @@ def _child(command: Command, folder: Path, output: Path, limits: Limits) -> NoRe
         for stream in (1, 2):
             os.dup2(target, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout = open(1, "w", encoding="utf-8")
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         os.chdir(folder)
         os.environ["RECON_CACHE"] = str(folder / "cache")
         faulthandler.dump_traceback_later(max(limits.seconds - 0.5, 0.1), file=2)
@@ -217,7 +217,8 @@ def is_whole(path: Path) -> bool:
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt|Warning)\b", line)]
+    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt|error)\b", line)]
+    lines = [line for line in lines if not line.startswith("error:")]
     return (lines[-1] if lines else (text.strip().splitlines() or ["nothing said"])[-1])[:200]
 
 
