@@ -1,4 +1,4 @@
-"""What measures speed, memory and exactness.
+"""What measures speed, memory, exactness and robustness.
 
 python -m benchmarks                        # lists the benchmarks
 python -m benchmarks layers --repeats 10    # runs one, with its flags (--help explains them)
@@ -23,7 +23,9 @@ from recon.errors import InputError, check_choice
 NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning")
 OF_A_RUN = ("exactness", "evaluation")
 """Those that measure a trained network, and take its run folder."""
-ALL = NAMES + OF_A_RUN
+OF_ROBUSTNESS = ("fuzz", "chaos")
+"""Those that break something: they take hours, and are no part of all."""
+ALL = NAMES + OF_A_RUN + OF_ROBUSTNESS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,12 +61,16 @@ def _list() -> None:
         table.add_row(name, _summary(name))
     for name in OF_A_RUN:
         table.add_row(f"{name} RUN", _summary(name))
+    for name in OF_ROBUSTNESS:
+        table.add_row(name, _summary(name))
     Console().print(table)
 
 
 def _summary(name: str) -> str:
     """The first sentence of a benchmark's docstring, without importing it."""
-    text = ast.get_docstring(ast.parse(Path(__file__).with_name(f"{name}.py").read_text())) or ""
+    module = Path(__file__).with_name(f"{name}.py")
+    source = (module if module.exists() else module.with_suffix("") / "__init__.py").read_text()
+    text = ast.get_docstring(ast.parse(source)) or ""
     return text.split("\n")[0]
 
 

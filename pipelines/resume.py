@@ -12,6 +12,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from pipelines.run_folder import leftovers
 from recon.errors import InputError
 
 # What the weights, the best checkpoint and the rows of the table so far hang on
@@ -91,10 +92,8 @@ def check_place(recorded: Mapping[str, int], own: Mapping[str, int]) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote into this run folder."""
-    for place in (folder, folder / "checkpoints"):
-        for pattern in (".*.tmp", ".*.part"):
-            for path in place.glob(pattern):
-                path.unlink(missing_ok=True)
+    for path in leftovers(folder):
+        path.unlink(missing_ok=True)
 
 
 def _changed(before: Namespace, now: Namespace, keys: tuple[str, ...]) -> Iterator[str]:

@@ -66,8 +66,9 @@ def new_run_folder(config: Mapping[str, Any]) -> Path:
         while folder.exists():
             attempt += 1
             folder = folder.with_name(f"{name}-{attempt}")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: give another --out, or go on with it by {shlex.join(['--resume', str(folder)])}")
+    if folder.is_dir() and {*folder.iterdir()} - {*leftovers(folder)}:
+        resume = shlex.join(["--resume", str(folder)])
+        raise InputError(f"{folder} is not empty: give another --out, or go on with it by {resume}")
     return folder
 
 
@@ -84,6 +85,11 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror}): give another --out folder") from None
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files, below a folder, of a process that was killed while it wrote."""
+    return [path for pattern in (".*.tmp", ".*.part") for path in folder.rglob(pattern)]
 
 
 def check_run_folder(folder: Path) -> Path:

@@ -82,8 +82,9 @@ def test_memory_is_that_of_the_run():
 def test_names(capsys):
     assert command.main([]) == 0
     listed = capsys.readouterr().out
-    modules = [path for path in Path(command.__file__).parent.glob("*.py") if "def main(" in path.read_text()]
-    assert {*command.ALL, "__main__"} == {path.stem for path in modules}
+    folder = Path(command.__file__).parent
+    modules = [path for path in folder.rglob("*.py") if "def main(" in path.read_text()]
+    assert {*command.ALL, "__main__"} == {path.parent.name if "init" in path.stem else path.stem for path in modules}
     assert all(name in listed for name in command.ALL)
     assert command.main(["netwroks"]) == 2
     assert "did you mean 'networks'" in capsys.readouterr().err

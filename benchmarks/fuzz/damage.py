@@ -1,4 +1,4 @@
-"""What is done to a file whatever it holds: flipped bits, truncation, foreign bytes, other kinds of files, odd names."""
+"""What is done to a file whatever it holds: flipped bits, truncation, foreign bytes, other files, odd names."""
 
 from __future__ import annotations
 
@@ -109,10 +109,9 @@ def repeat(content: bytes, random: Random) -> bytes:
 
 def foreign(content: bytes, random: Random) -> bytes:
     """Another content altogether."""
-    return random.choice((
-        *(b"", b"\0" * 4096, random.randbytes(2000), b"<!DOCTYPE html><html>404 Not Found</html>", b"\x89HDF\r\n\x1a\n"),
-        *(b"\x1f\x8b\x08\x00", b"PK\x03\x04" + bytes(100), "text in UTF-16".encode("utf-16"), b"\x80\x02]q\x00.", b"{}\n"),
-    ))  # fmt: skip
+    html, utf16 = b"<!DOCTYPE html><html>404 Not Found</html>", "text in UTF-16".encode("utf-16")
+    magic = (b"\x89HDF\r\n\x1a\n", b"\x1f\x8b\x08\x00", b"PK\x03\x04" + bytes(100), b"\x80\x02]q\x00.")
+    return random.choice((b"", b"\0" * 4096, random.randbytes(2000), html, utf16, b"{}\n", *magic))
 
 
 BLIND: tuple[Callable[[bytes, Random], bytes], ...] = (
@@ -157,11 +156,7 @@ def put_in_place(path: Path, random: Random) -> None:
 
 def rename(path: Path, random: Random) -> Path:
     """An odd name, mostly with the same suffix."""
-    suffix = (
-        path.suffix
-        if random.random() < 0.8
-        else random.choice((path.suffix.upper(), "", ".H5", ".nrrd", ".gz", ".tmp"))
-    )
+    suffix = path.suffix if random.random() < 0.8 else random.choice((path.suffix.upper(), "", ".H5", ".nrrd", ".gz"))
     return path.rename(path.with_name(random.choice(NAMES) + suffix))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ def _names(file: h5py.File) -> list[str]:
 
 
 def _arrays(file: h5py.File) -> list[str]:
-    return [name for name in _names(file) if isinstance(file[name], h5py.Dataset)]
+    """Names of the data sets that may be read: not those that declare very much."""
+    return [name for name in _names(file) if isinstance(file[name], h5py.Dataset) and (file[name].size or 0) < 10**7]
 
 
 def _replace(file: h5py.File, name: str, values: Any, **options: Any) -> None:
@@ -209,13 +211,15 @@ COMMON = (
 FASTMRI = (*COMMON, *(add_mask,) * 2, *(change_header,) * 4)
 
 
+_NOTHING_TO_DAMAGE = (  # after a first damage, or in a file without a header
+    *(KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, OverflowError, RuntimeError),
+)
+
+
 def damage_hdf5(path: Path, ways: tuple[Callable[[h5py.File, Random], None], ...], random: Random) -> None:
     """Damage a file once or twice, by what the format allows or blindly."""
     if random.random() < 0.25:
         return damage_any(path, random)
     for _ in range(random.choice((1, 1, 2))):
-        with h5py.File(path, "r+") as file:
-            try:
-                random.choice(ways)(file, random)
-            except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, OverflowError, RuntimeError):
-                pass  # a second damage after a first that left nothing to damage
+        with h5py.File(path, "r+") as file, contextlib.suppress(*_NOTHING_TO_DAMAGE):
+            random.choice(ways)(file, random)

@@ -28,7 +28,7 @@ SHORT = [
     *("--trainer.devices=1", "--trainer.enable_progress_bar=false", "--evaluation.shifts=1", "--evaluation.split=val"),
 ]
 UNET = ["--network.widths=[4,6]", "--network.norm=instance", *SHORT]
-RESNET = ["--network.architecture=resnet20", "--evaluation.max_shift=4", *SHORT]
+RESNET = ["--network.architecture=resnet20", "--network.form=cifar", "--evaluation.max_shift=4", *SHORT]
 OF_TASK = {"mri": UNET, "ct": [*UNET, f"--dataset.image_size=[{SIDE},{SIDE}]"], "cifar10": RESNET}
 OF_TASK |= {
     "fashion_mnist": RESNET,
@@ -100,16 +100,16 @@ def write_dicom(folder: Path) -> None:
 
 
 def write_cifar(folder: Path) -> None:
-    """CIFAR-10's batches, 2 images in each; keys are bytes, as Python 2 wrote them."""
+    """CIFAR-10's batches, 2 images in each; protocol 3, which keeps the pixels as bytes as Python 2 did."""
     root, random = folder / "cifar-10-batches-py", np.random.default_rng(0)
     root.mkdir(parents=True)
-    meta = {b"label_names": [b"airplane", *(b"name%d" % i for i in range(9))], b"num_vis": 3072}
-    (root / "batches.meta").write_bytes(pickle.dumps(meta, 2))
+    meta = {"label_names": ["airplane", *(f"name{i}" for i in range(9))], "num_vis": 3072}
+    (root / "batches.meta").write_bytes(pickle.dumps(meta, 3))
     for number, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
         data = random.integers(0, 256, (2, 3072)).astype(np.uint8)
         labels = [(2 * number) % 10, (2 * number + 1) % 10]
-        batch = {b"batch_label": name.encode(), b"labels": labels, b"data": data, b"filenames": [b"a.png", b"b.png"]}
-        (root / name).write_bytes(pickle.dumps(batch, 2))
+        batch = {"batch_label": name, "labels": labels, "data": data, "filenames": ["a.png", "b.png"]}
+        (root / name).write_bytes(pickle.dumps(batch, 3))
 
 
 def write_fashion_mnist(folder: Path) -> None:
@@ -144,6 +144,7 @@ class Inputs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
     def _written(self, name: str, write: Callable[[Path], None]) -> Path:
         if not (self.folder / name).exists():

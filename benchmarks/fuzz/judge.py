@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import faulthandler
 import gzip
@@ -106,6 +107,8 @@ def _child(command: Command, folder: Path, output: Path, limits: Limits) -> NoRe
         for stream in (1, 2):
             os.dup2(target, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         os.chdir(folder)
         os.environ["RECON_CACHE"] = str(folder / "cache")
         faulthandler.dump_traceback_later(max(limits.seconds - 0.5, 0.1), file=2)
@@ -143,13 +146,8 @@ def _wait(process: int, seconds: float) -> tuple[int, bool, float]:
 
 
 def _end_group(process: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def not_one_sentence(text: str) -> str:
@@ -219,7 +217,8 @@ def is_whole(path: Path) -> bool:
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt|Warning)\b", line)]
+    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt|error)\b", line)]
+    lines = [line for line in lines if not line.startswith("error:")]
     return (lines[-1] if lines else (text.strip().splitlines() or ["nothing said"])[-1])[:200]
 
 

@@ -29,8 +29,10 @@ ANCHORS = (
     "!!float x",
 )
 NESTED = ("[" * 2000, "{a: " * 500 + "1" + "}" * 500, "[" + "1," * 100_000 + "1]")
-MANY = {"dataset.n_workers", "threads"}
-"""Keys whose large values would start so many processes or threads."""
+ENDLESS = ("max_epochs", "max_steps", "min_epochs", "min_steps")
+"""Settings whose large values rightly train for ever."""
+LONG = ("shifts", "n_workers", "threads")
+"""Settings whose large values rightly take long: only those that nobody can mean are tried."""
 
 
 def flags_and_yaml(inputs: Inputs, folder: Path, random: Random) -> Command:
@@ -43,6 +45,10 @@ def _odd(random: Random, value: Any) -> Any:
     """Something in the place of a setting: near its value, of another type, or far off."""
     kind = random.randrange(8)
     if kind < 3:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return random.choice([number for number in NUMBERS if type(number) is type(value)])
+        if isinstance(value, list) and random.random() < 0.5:
+            return [random.choice(NUMBERS[:20]) for _ in value]
         return number_or_text(random)
     if kind == 3 and isinstance(value, list):
         return random.choice((value * 2, [], value[:1], [random.choice(NUMBERS) for _ in value], [value], [None]))
@@ -63,29 +69,34 @@ def _text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
-def _settings(task: str) -> dict[str, Any]:
-    return settings_of(parse([f"--task={task}", *OF_TASK[task]]))
+def _settings(task: str, data: Path) -> dict[str, Any]:
+    return settings_of(parse([f"--task={task}", f"--data={data}", *OF_TASK[task]]))
 
 
 def _task(random: Random) -> str:
     return random.choice(("mri", "mri", "mri", "ct", "cifar10"))
 
 
-def _setting(random: Random, task: str) -> tuple[str, Any]:
+def _setting(random: Random, task: str, data: Path) -> tuple[str, Any]:
     """A key and an odd value."""
-    values = flat(_settings(task))
+    values = flat(_settings(task, data))
     key = random.choice(sorted(values))
     value = _odd(random, values[key])
-    if key in MANY and isinstance(value, (int, float)) and not value < 5:
-        value = random.choice((2**31, 2**63, 5000))
-    return key, value
+    return key, _not_for_ever(key, value, random)
+
+
+def _not_for_ever(key: str, value: Any, random: Random) -> Any:
+    if key.endswith(ENDLESS):
+        return random.choice((0, 1, 2, -2, 0.5, "a", [], {}, float("nan"), [1], 1e308))
+    large = isinstance(value, (int, float)) and 8 < value < 2**31
+    return random.choice((2**31, 2**63, 1e308, 1)) if key.endswith(LONG) and large else value
 
 
 def _train(inputs: Inputs, folder: Path, random: Random) -> Command:
     task = _task(random)
     argv = [f"--task={task}", f"--data={inputs.data(task)}", *OF_TASK[task], f"--out={folder / 'out'}"]
     for _ in range(random.choice((1, 1, 2))):
-        key, value = _setting(random, task)
+        key, value = _setting(random, task, inputs.data(task))
         given = [f"--{key}={_text(value)}"] if random.random() < 0.9 else [f"--{key}", _text(value)]
         argv += random.choice((given, given, given, given, [f"--{key}"], [f"--{key[:-1]}=1"], [_text(value)]))
     return Command("recon-train", train.main, argv, folder / "out", inputs.data(task))
@@ -93,11 +104,10 @@ def _train(inputs: Inputs, folder: Path, random: Random) -> Command:
 
 def _train_yaml(inputs: Inputs, folder: Path, random: Random) -> Command:
     task = _task(random)
-    settings, path = _settings(task), folder / "config.yaml"
-    settings["data"] = str(inputs.data(task))
+    settings, path = _settings(task, inputs.data(task)), folder / "config.yaml"
     kind = random.randrange(4)
     if kind < 2:
-        key, value = _setting(random, task)
+        key, value = _setting(random, task, inputs.data(task))
         put(settings, key, value)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=random.random() < 0.5)
     path.write_text(change_yaml(text, random) if kind == 2 else text, "utf-8", "surrogateescape")
@@ -135,7 +145,8 @@ def change_yaml(text: str, random: Random) -> str:
 def _with_flags(argv: list[str], flags: Sequence[str], random: Random) -> list[str]:
     for _ in range(random.choice((1, 1, 2))):
         flag = random.choice(flags)
-        argv = [*argv, f"{flag}={_text(_odd(random, random.choice((1, [32, 32], 'a'))))}"]
+        value = _odd(random, [32, 32] if flag.endswith("image_size") else random.choice((1, 1, 1.0, "a")))
+        argv = [*argv, f"{flag}={_text(_not_for_ever(flag, value, random))}"]
     return argv
 
 
@@ -206,10 +217,10 @@ def spaces(inputs: Inputs, folder: Path, random: Random) -> Command:
     """A space, or a flag of recon-tune, with something odd."""
     space, path = copy.deepcopy(SPACE), folder / "space.yaml"
     kind = random.randrange(6)
-    argv = [f"--space={path}", "--task=mri", f"--data={inputs.data('mri')}", *UNET]
+    argv = [f"--space={path}", "--task=mri", f"--data={inputs.data('mri')}", *UNET[1:]]
     if kind < 3:
         for _ in range(random.choice((1, 1, 2))):
-            _change_space(space, random)
+            _change_space(space, random, inputs.data("mri"))
     text = yaml.safe_dump(space, sort_keys=False)
     path.write_text(change_yaml(text, random) if kind == 3 else text)
     if kind == 4:
@@ -222,17 +233,16 @@ def spaces(inputs: Inputs, folder: Path, random: Random) -> Command:
     return Command("recon-tune", request, argv, None, inputs.data("mri"))
 
 
-def _change_space(space: dict[str, Any], random: Random) -> None:
+def _change_space(space: dict[str, Any], random: Random, data: Path) -> None:
     key = random.choice(list(space))
     kind = random.randrange(6)
     if kind == 0:
         space[key] = _odd(random, space[key])
     elif kind == 1:
-        space[random.choice((key + "x", "network", "sweep.samples", "seed", "data", "task", "", 3, None))] = space.pop(
-            key
-        )
+        name: Any = random.choice((f"{key}x", "network", "sweep.samples", "seed", "data", "task", "", 3, None))
+        space[name] = space.pop(key)
     elif kind == 2:
-        name, value = _setting(random, "mri")
+        name, value = _setting(random, "mri", data)
         space[name] = {random.choice(("choice", "int", "uniform", "logint")): [value, random.choice(NUMBERS)]}
     elif isinstance(space[key], dict):
         inner = random.choice(list(space[key]))

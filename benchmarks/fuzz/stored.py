@@ -30,9 +30,8 @@ def runs(inputs: Inputs, folder: Path, random: Random) -> Command:
         damage_stored(_some_file(copy, random), random)
         return Command("recon-tune", tune.main, [f"--resume={copy}"], None, inputs.run("mri"))
     copy = Path(shutil.copytree(inputs.run("mri"), folder / "run"))
-    names = ("config.yaml", "config.yaml", "environment.json", "metrics.csv", *("checkpoints/best.ckpt",) * 3)
-    names = (*names, *("checkpoints/last.ckpt",) * 3)
-    name = random.choice(names)
+    checkpoints = ("checkpoints/best.ckpt", "checkpoints/last.ckpt") * 3
+    name = random.choice(("config.yaml", "config.yaml", "environment.json", "metrics.csv", *checkpoints))
     damage_stored(copy / name, random)
     if "best" in name and random.random() < 0.7:
         what = ["recon-predict", "recon-evaluate"][random.randrange(2)]

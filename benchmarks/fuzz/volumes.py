@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 import warnings
@@ -41,25 +42,26 @@ def dicom(inputs: Inputs, folder: Path, random: Random) -> Command:
     return _command(inputs, folder, data, random)
 
 
+_REFUSED = (ValueError, TypeError, AttributeError, KeyError, OverflowError, struct.error, NotImplementedError)
+"""What pydicom raises where it does not write a value: the slice stays as it was."""
+
+
 def change_element(path: Path, random: Random) -> None:
     """Another value of one element, or none, in a file that is whole."""
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            header = pydicom.dcmread(path)
-            name = random.choice(ELEMENTS)
-            if name == "PixelData" and random.random() < 0.7:
-                header.PixelData = random.choice((header.PixelData[:-3], b"", header.PixelData * 2, b"\xff" * 2048))
-            elif random.random() < 0.15:
-                header.file_meta.TransferSyntaxUID = random.choice(SYNTAXES)
-            elif random.random() < 0.25:
-                delattr(header, name)
-            else:
-                old = getattr(header, name, None)
-                n = len(old) if isinstance(old, (list, pydicom.multival.MultiValue)) else 1
-                setattr(header, name, _values(name, random, n))
-            pydicom.dcmwrite(path, header, enforce_file_format=False)
-        except (ValueError, TypeError, AttributeError, KeyError, OverflowError, struct.error, NotImplementedError):
-            damage_any(path, random)
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(*_REFUSED):
+        header = pydicom.dcmread(path)
+        name = random.choice(ELEMENTS)
+        if name == "PixelData" and random.random() < 0.7:
+            header.PixelData = random.choice((header.PixelData[:-3], b"", header.PixelData * 2, b"\xff" * 2048))
+        elif random.random() < 0.15:
+            header.file_meta.TransferSyntaxUID = pydicom.uid.UID(random.choice(SYNTAXES))
+        elif random.random() < 0.25:
+            delattr(header, name)
+        else:
+            old = getattr(header, name, None)
+            n = len(old) if isinstance(old, (list, pydicom.multival.MultiValue)) else 1
+            setattr(header, name, _values(name, random, n))
+        pydicom.dcmwrite(path, header, enforce_file_format=False)
 
 
 def _values(name: str, random: Random, n: int) -> object:
@@ -125,9 +127,13 @@ def nifti(inputs: Inputs, folder: Path, random: Random) -> Command:
         content = change_field(content, random)
         path.write_bytes(gzip.compress(content) if packed else content)
     elif random.random() < 0.2:
-        content = random.choice((np.float32, np.complex64, bool, np.int8, object))
+        dtype = random.choice(("f4", "c8", "?", "i1", "O"))
         path.unlink()
-        np.save(data / "volume.npy", np.ones(random.choice(((2, 32, 32), (32, 32), (), (0, 3, 3))), content), True)
+        np.save(
+            data / "volume.npy",
+            np.ones(random.choice(((2, 32, 32), (32, 32), (), (0, 3, 3))), dtype),
+            allow_pickle=True,
+        )
     else:
         damage_any(path, random)
     return _command(inputs, folder, data, random)

@@ -1,0 +1,50 @@
+"""A few kills of a training, each resumed to the same end; and that a different end is seen."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from benchmarks.chaos import Chaos, differences
+
+
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("RECON_CACHE", "")
+        yield Chaos(tmp_path_factory.mktemp("chaos"), seed=0)
+
+
+@pytest.mark.parametrize(("what", "after"), [("rename config.yaml", False), ("rename last.ckpt", True)])
+def test_killed_at_an_operation(chaos, what, after):
+    name = what.split()[1]
+    number = next(i for i, line in enumerate(chaos.operations) if line.startswith("os.rename") and name in line)
+    trial = chaos.at_operation(number, after)
+    assert trial.killed
+    assert trial.wrong == []
+
+
+def test_killed_at_a_random_moment(chaos):
+    assert chaos.at_random().wrong == []
+
+
+def test_another_end_is_seen(chaos, tmp_path):
+    run = shutil.copytree(chaos.whole, tmp_path / "run")
+    assert differences(chaos.whole, run) == []
+    table, path = run / "metrics.csv", run / "checkpoints" / "last.ckpt"
+    table.write_text(table.read_text() + table.read_text().splitlines()[-1] + "\n")
+    (run / ".metrics.csv.0.tmp").touch()
+    (run / "summary.json").unlink()
+    checkpoint = torch.load(path, weights_only=True)
+    name, weights = next((name, value) for name, value in checkpoint["state_dict"].items() if value.is_floating_point())
+    checkpoint["state_dict"][name] = torch.nextafter(weights, weights + 1)
+    torch.save(checkpoint, path)
+    assert differences(chaos.whole, run) == [
+        "other weights in last.ckpt",
+        "other rows in metrics.csv: epochs [0, 1, 1], not [0, 1]",
+        "1 temporary files are left, such as .metrics.csv.0.tmp",
+        "summary.json is missing",
+    ]

@@ -1,0 +1,133 @@
+"""A few cases of each family of damaged input, and that the suite sees what is planted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import fuzz
+from benchmarks.fuzz.judge import Command, Limits, not_one_sentence, try_command
+from benchmarks.fuzz.suite import OF_NAME, Suite
+from data_prep.cache import temporary_sibling
+from pipelines.command import run_command
+from recon.errors import InputError
+
+CASES = 4
+LIMITS = Limits(60, 4)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("RECON_CACHE", "")  # so that the suite's own is taken back afterwards
+        yield Suite(tmp_path_factory.mktemp("fuzz"), LIMITS)
+
+
+def test_families():
+    assert {*OF_NAME} == {*fuzz.FAMILIES}
+
+
+@pytest.mark.parametrize("family", fuzz.FAMILIES)
+def test_damaged_input_is_answered(suite, family):
+    assert list(suite.run(family, CASES, 0)) == []
+    assert sum(suite.counts[family].values()) == CASES
+
+
+def test_undamaged_input_is_no_reason_to_complain(suite):
+    for task in ("mri", "ct", "cifar10"):
+        assert (suite.inputs.run(task) / "summary.json").exists()
+
+
+def of_the_program(argv):
+    return run_command(lambda _: {}["nothing"], argv)
+
+
+def hangs(argv):
+    time.sleep(60)
+
+
+def eats(argv):
+    return run_command(lambda _: [np.ones(2**28) for _ in range(100)] and None, argv)
+
+
+def dies(argv):
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def leaves_a_part(argv):
+    temporary_sibling(Path("out/volume.h5")).write_bytes(b"x")
+    return refuses(argv)
+
+
+def writes_half(argv):
+    Path("out/volume.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    return 0
+
+
+def changes_the_input(argv):
+    Path("in/file").write_text("changed")
+    return 0
+
+
+def refuses(argv):
+    return run_command(refuse, argv)
+
+
+def refuse(argv):
+    raise InputError("the file is damaged: copy it again")
+
+
+def advises_beside(argv):
+    print("pixdim[1,2,3] should be positive", file=sys.stderr)
+    return refuses(argv)
+
+
+PLANTED = {
+    of_the_program: "exit 1",
+    hangs: "hang",
+    eats: "memory",
+    dies: "crash",
+    leaves_a_part: "half-written",
+    writes_half: "half-written",
+    changes_the_input: "half-written",
+    advises_beside: "not one sentence",
+    refuses: "exit 2",
+}
+
+
+@pytest.mark.parametrize(("main", "verdict"), PLANTED.items(), ids=lambda item: getattr(item, "__name__", None))
+def test_planted_fault_is_seen(tmp_path, main, verdict):
+    for name in ("in", "out"):
+        (tmp_path / "case" / name).mkdir(parents=True)
+    (tmp_path / "case" / "in" / "file").write_text("input")
+    command = Command("planted", main, [], tmp_path / "case" / "out", tmp_path / "case" / "in")
+    judgement = try_command(command, tmp_path / "case", Limits(2, 1))
+    assert judgement.verdict == verdict, judgement.output
+    assert (judgement.why == "") == (verdict == "exit 2")
+
+
+def test_a_case_is_repeated_by_its_seed(suite, tmp_path):
+    made = []
+    for _ in range(2):
+        made.append(suite.case("spaces", 7)[0].argv)
+    assert made[0] == made[1] != suite.case("spaces", 8)[0].argv
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("checking: 50%|##  | 1/2\rerror: it is damaged\n", ""),
+        ("error: one\nerror: two\n", "2 sentences"),
+        ("error: one\nand more", "more than a sentence: and more"),
+        ("", "0 sentences"),
+    ],
+)
+def test_one_sentence(text, wrong):
+    assert not_one_sentence(text) == wrong
