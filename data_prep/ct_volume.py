@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from data_prep.cache import reason
+from data_prep.hdf5 import open_volume
 from data_prep.remember import describe_files, index_file, sizes
-from data_prep.volume import open_volume
 from recon.errors import InputError, check_choice
 from recon.physics.ct import LODOPAB, ParallelBeam
 

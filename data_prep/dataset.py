@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import ceil, floor
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,11 +13,12 @@ from torch.utils.data import Dataset
 
 from data_prep.crop import center_crop, fit_center
 from data_prep.handles import Handles
+from data_prep.hdf5 import find_dataset, open_volume
 from data_prep.index import find_volumes
 from data_prep.masks import check_mask, make_mask
 from data_prep.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.seeds import stable_seed
-from data_prep.volume import Volume, open_volume
+from data_prep.volume import N_DIMS, Volume
 from recon.errors import InputError
 from recon.physics.mri import move_object, zero_filled
 
@@ -82,7 +82,7 @@ class FastMRIDataset(Dataset[Sample]):
         progress: bool = True,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
-        self.image_size = check_sizes(image_size, max_shift)
+        self.image_size, self.challenge = check_sizes(image_size, max_shift), challenge
         self.volumes = find_volumes(Path(data), challenge, split, progress)
         self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
         shapes = [(*self._size(volume), volume.has_target) for volume in self.volumes]
@@ -201,15 +201,30 @@ class FastMRIDataset(Dataset[Sample]):
         return self.image_size or volume.image_size
 
     def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
+        columns = volume.kspace_size[1]
         if volume.has_mask:
-            return torch.from_numpy(self._handles.read(volume.path, "mask").astype(bool))
+            return torch.from_numpy(self._read(volume, "mask", slice(None), (columns,)).astype(bool))
         name = volume.path.name
         seed = stable_seed("mask", self.seed, epoch, name, s) if self.training else tuple(map(ord, name))
-        columns = volume.kspace_size[1]
-        return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
+        try:
+            return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
+        except InputError as error:
+            raise InputError(f"{volume.path} cannot have the run's mask: {error}") from None
+
+    def _read(self, volume: Volume, key: str, part: int | slice, shape: tuple[int, ...]) -> np.ndarray:
+        """Read what had this shape when the file was indexed."""
+        values = self._handles.read(volume.path, key, part)
+        if values.shape != shape:
+            raise InputError(
+                f"{volume.path} changed while it was in use ({key!r} had shape {shape}, now {values.shape}): start again."
+            )
+        return values
 
     def _kspace(self, volume: Volume, s: int) -> Tensor:
-        return torch.from_numpy(self._handles.read(volume.path, "kspace", s)).to(torch.complex64)
+        coils = (volume.n_coils,) if N_DIMS[self.challenge] == 4 else ()
+        values = self._read(volume, "kspace", s, (*coils, *volume.kspace_size))
+        with np.errstate(over="ignore"):  # what becomes inf is told of when it is reconstructed
+            return torch.from_numpy(values.astype(np.complex64, copy=False))
 
     def _maps(self, volume: Volume) -> Tensor | None:
         """The coil maps (coils, rows, columns) complex64, for a file that has them and fully sampled coils."""
@@ -217,18 +232,18 @@ class FastMRIDataset(Dataset[Sample]):
             return None
         expected = (volume.n_coils, *volume.kspace_size)
         with open_volume(volume.path) as file:
-            if "sensitivity_maps" not in file:
+            found = find_dataset(file, "sensitivity_maps", volume.path)
+            if found is None:
                 return None
-            found = file["sensitivity_maps"]
-            fits = isinstance(found, h5py.Dataset) and found.shape == expected and found.dtype.kind == "c"
-            maps = found[()] if fits else np.full(expected, np.nan)
+            fits = found.shape == expected and found.dtype.kind == "c"
+            maps = found[()].astype(np.complex64) if fits else np.full(expected, np.nan)
         power = np.square(np.abs(maps)).sum(0)
         if not np.all((np.abs(power - 1) < MAPS_TOLERANCE) | (power == 0)):
             raise InputError(
                 f"{volume.path}: 'sensitivity_maps' is not complex of shape {expected} with a root sum of squares over "
-                "the coils of 1 (or 0): correct or remove it."
+                "the coils of 1 (or 0): correct it."
             )
-        return torch.from_numpy(maps).to(torch.complex64)
+        return torch.from_numpy(maps)
 
     def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
         """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
@@ -252,4 +267,10 @@ class FastMRIDataset(Dataset[Sample]):
         target = torch.from_numpy(
             self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False)
         )
-        return fit_center(center_crop(target, volume.image_size), self._size(volume)).contiguous()
+        try:
+            shown = center_crop(target, volume.image_size)
+        except ValueError as error:
+            raise InputError(
+                f"{volume.path} changed while it was in use ({volume.recon_key!r}: {error}): start again."
+            ) from error
+        return fit_center(shown, self._size(volume)).contiguous()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from data_prep.volume import unreadable
+from data_prep.hdf5 import check_sources, unreadable
 from recon.errors import InputError
 
 LARGEST_CACHE = 2**26  # bytes, of the chunks of one dataset
@@ -49,9 +49,11 @@ class Handles:
                     return values
                 self._forget(path)
             return np.asarray(self._dataset(path, key)[part])
+        except InputError:
+            raise
         except (KeyError, IndexError, ValueError) as error:
             raise InputError(f"{path} changed while it was in use ({key!r}: {error}): start again.") from error
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, MemoryError) as error:
             raise unreadable(path, error) from error
 
     def close(self) -> None:
@@ -71,7 +73,9 @@ class Handles:
     def _dataset(self, path: Path, key: str) -> h5py.Dataset:
         file, datasets = self._open(path)
         if key not in datasets:
-            datasets[key] = _open_dataset(file, key)
+            dataset = _open_dataset(file, key)
+            check_sources(dataset, path)
+            datasets[key] = dataset
             place = _place(file, datasets[key])
             if place is not None:
                 self._places[path, key] = place

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from recon.errors import InputError
 
 NAMESPACE = "http://www.ismrm.org/ISMRMRD"
+SAME_PIXELS = 0.03  # sizes that differ by less are equal but for rounding
 RESONANCE_HZ = 63_870_000  # hydrogen at 1.5 T: nominal, the bundled images do not tell their scanner
 
 
@@ -22,19 +23,56 @@ class Header(NamedTuple):
         recon_size: matrix (x, y, z) of the image; (x, y) is what is cropped to when a file has no target.
         recon_field_of_view_mm: extent (x, y, z) of the image in mm; None where the header does not tell three
             positive numbers.
+        encoded_field_of_view_mm: the same, of the image that the whole of k-space gives.
     """
 
     encoded_size: tuple[int, int, int]
     recon_size: tuple[int, int, int]
     recon_field_of_view_mm: tuple[float, float, float] | None = None
+    encoded_field_of_view_mm: tuple[float, float, float] | None = None
 
     @property
     def voxel_size_mm(self) -> tuple[float, float, float] | None:
-        """Extent of a voxel along (x, y, z): recon_field_of_view_mm / recon_size; None where that is not known."""
-        if self.recon_field_of_view_mm is None or min(self.recon_size) < 1:
+        """Extent of a voxel of the image that k-space gives, along (x, y, z); None where that is not known.
+
+        In the plane encoded_field_of_view_mm / encoded_size, and recon_field_of_view_mm / recon_size across it. Where
+        the header does not tell the former, the latter is taken for both.
+        """
+        voxel, encoded = self._recon_voxel, self._encoded_voxel
+        return voxel if voxel is None or encoded is None else (encoded[0], encoded[1], voxel[2])
+
+    @property
+    def same_pixels(self) -> bool | None:
+        """Whether the reconstructed image's pixels have the size of k-space's image's; None where that is not known."""
+        voxel, encoded = self._recon_voxel, self._encoded_voxel
+        if voxel is None or encoded is None:
             return None
-        x, y, z = (mm / n for mm, n in zip(self.recon_field_of_view_mm, self.recon_size, strict=True))
-        return x, y, z
+        return all(abs(n / m - 1) < SAME_PIXELS for n, m in zip(voxel[:2], encoded[:2], strict=True))
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """The reconstructed image's field of view (x, y) in pixels of k-space's image; recon_size if not known."""
+        fields, encoded = self.recon_field_of_view_mm, self._encoded_voxel
+        if fields is None or encoded is None:
+            return self.recon_size[:2]
+        return max(1, round(fields[0] / encoded[0])), max(1, round(fields[1] / encoded[1]))
+
+    @property
+    def _recon_voxel(self) -> tuple[float, float, float] | None:
+        return _divide(self.recon_field_of_view_mm, self.recon_size)
+
+    @property
+    def _encoded_voxel(self) -> tuple[float, float, float] | None:
+        return _divide(self.encoded_field_of_view_mm, self.encoded_size)
+
+
+def _divide(
+    extent: tuple[float, float, float] | None, size: tuple[int, int, int]
+) -> tuple[float, float, float] | None:
+    if extent is None or min(size) < 1:
+        return None
+    x, y, z = (mm / n for mm, n in zip(extent, size, strict=True))
+    return x, y, z
 
 
 def parse_header(text: bytes | str, path: Path) -> Header:
@@ -62,14 +100,17 @@ def parse_header(text: bytes | str, path: Path) -> Header:
         try:
             return int(found or "")
         except ValueError as error:
-            raise InputError(_complaint(path, f"encoding/{element} is {found!r}, not a whole number")) from error
+            raise InputError(_complaint(path, f"encoding/{element} is {str(found)[:40]!r}, not a whole number")) from error
 
     def matrix(space: str) -> tuple[int, int, int]:
         x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
         return x, y, z
 
-    extent = _positive([text_of(f"reconSpace/fieldOfView_mm/{axis}") for axis in "xyz"])
-    return Header(matrix("encodedSpace"), matrix("reconSpace"), extent)
+    def extent(space: str) -> tuple[float, float, float] | None:
+        return _positive([text_of(f"{space}/fieldOfView_mm/{axis}") for axis in "xyz"])
+
+    spaces = "encodedSpace", "reconSpace"
+    return Header(*map(matrix, spaces), *map(extent, reversed(spaces)))
 
 
 def write_header(
@@ -125,5 +166,5 @@ def _add(parent: ElementTree.Element, steps: str, value: object) -> None:
 def _complaint(path: Path, reason: str) -> str:
     return (
         f"{path}: 'ismrmrd_header' is not a usable ISMRMRD header, {reason}; "
-        "replace or remove the file (fastMRI files hold the scanner's XML there)."
+        "correct it or leave the file out (fastMRI files hold the scanner's XML there)."
     )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_prep.cache import cache_folder, reason, replace_file
 from recon.errors import InputError
 
-VERSION = 1  # raise it when a volume's class or its validation changes: old indices are then built anew
+VERSION = 2  # raise it when a volume's class or its validation changes: old indices are then built anew
 
 Described = TypeVar("Described")
 
@@ -92,7 +92,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({reason(error)}): restore or remove it.") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): restore it or leave it out.") from error
     return status.st_size, status.st_mtime_ns
 
 

@@ -12,11 +12,13 @@ SCALE = 1e-4  # fastMRI's images have values of this order
 
 
 def header(kspace_size: Sequence[int], image_size: Sequence[int]) -> bytes:
-    """A scanner-like ISMRMRD header."""
+    """A scanner-like ISMRMRD header: the image has k-space's pixels."""
+    sides = [mm / n for mm, n in zip((280.0, 162.8), kspace_size, strict=True)]
 
     def space(name: str, size: Sequence[int]) -> str:
         matrix = f"<matrixSize><x>{size[0]}</x><y>{size[1]}</y><z>1</z></matrixSize>"
-        extent = "<fieldOfView_mm><x>280.0</x><y>162.8</y><z>4.5</z></fieldOfView_mm>"
+        x, y = (side * n for side, n in zip(sides, size, strict=True))
+        extent = f"<fieldOfView_mm><x>{x}</x><y>{y}</y><z>4.5</z></fieldOfView_mm>"
         return f"<{name}>{matrix}{extent}</{name}>"
 
     columns = kspace_size[1]
