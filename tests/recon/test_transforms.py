@@ -74,7 +74,7 @@ def close(x, y):
 @kernels
 def test_derivatives_of_layers_by_finite_differences(layer, use):
     """Backwards and forwards, of first and of second order, and mapped over several cotangents."""
-    x = image(2, 2, 4, 6).requires_grad_()
+    x = image(1, 2, 4, 4).requires_grad_()
     with use_kernels(use):
         assert torch.autograd.gradcheck(layer, x, check_forward_ad=True, check_batched_grad=True)
         assert torch.autograd.gradgradcheck(
@@ -151,7 +151,7 @@ def build(name):
     return network, image(2, 1, side, side)
 
 
-@networks
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "resnet18" not in name])
 def test_derivatives_of_networks(name):
     """With kernels, against plain torch's backward and the difference quotient of plain torch."""
     network, x = build(name)
@@ -170,7 +170,7 @@ def test_derivatives_of_networks(name):
     (curvature,) = torch.autograd.grad((slope * tangent).sum(), moved)
     with use_kernels(False):
         step = 1e-7
-        quotient = (network(x + step * tangent) - network(x - step * tangent)) / (2 * step)
+        quotient = (network(x + step * tangent) - network(x - step * tangent)).detach() / (2 * step)
         torch.testing.assert_close(along, quotient, rtol=1e-4, atol=1e-5 * float(quotient.abs().max()))
         torch.testing.assert_close(y, network(x), rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(vmap(network)(x[:, None])[:, 0], y, rtol=1e-9, atol=1e-9)
