@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import tomography as benchmark
 from recon.errors import InputError
+from recon.layers import use_kernels
 from recon.physics import _ct_cpu, _ct_footprint, ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
 from tests.properties import adjoint_error
@@ -387,10 +388,9 @@ MAPS = {"ray_transform": ray_transform, "back_projection": back_projection, "fbp
 @pytest.mark.parametrize("use", [True, False], ids=["kernels", "plain"])
 @pytest.mark.parametrize("name", MAPS)
 def test_torch_func_on_the_scanner(name, use):
-    geometry = ct.ParallelBeam(5, 6, (0.1, 0.1), 4, 7, 0.15)
+    geometry = ParallelBeam(5, 6, (0.1, 0.1), 4, 7, 0.15)
     size = (5, 6) if name == "ray_transform" else (4, 7)
-    x, tangent = (image_like(geometry, (2, 3), seed=seed)[..., : size[0], : size[1]] for seed in (0, 1))
-    x, tangent = (torch.randn(2, 3, *size, dtype=torch.float64).add(part.mean()) for part in (x, tangent))
+    x, tangent = draw(2, 3, *size), draw(2, 3, *size, seed=1)
 
     def f(x):
         return MAPS[name](x, geometry)

@@ -1,4 +1,4 @@
-"""Layers and networks under what torch does with functions: jvp, vmap, second derivatives, checkpoints, copies, compile.
+"""Layers and networks under what torch does with functions: jvp, vmap, second derivatives, checkpoints, copies.
 
 The truth is finite differences, and plain torch in float64 one sample after the other.
 """
