@@ -104,7 +104,8 @@ def _roll_by_index(x: Tensor, shifts: Tensor) -> Tensor:
     batch, channels, *size = x.shape
     index = torch.zeros((batch,) + (1,) * len(size), dtype=torch.int64, device=x.device)
     for axis, n in enumerate(size):
-        source = (torch.arange(n, device=x.device) - shifts[:, axis, None]) % n
+        side = torch.full((), n, dtype=torch.int64, device=x.device)  # ONNX takes no remainder of a symbol
+        source = (torch.arange(n, device=x.device) - shifts[:, axis, None]).remainder(side)
         index = index * n + source.view(batch, *(n if i == axis else 1 for i in range(len(size))))
     flat = index.reshape(batch, 1, -1).expand(-1, channels, -1)
     return x.reshape(batch, channels, -1).gather(2, flat).reshape(x.shape)
@@ -179,7 +180,9 @@ def _grids(shape: torch.Size, phase: Tensor, stride: int) -> list[tuple[slice, .
 def _pick_by_index(x: Tensor, phase: Tensor, stride: int) -> Tensor:
     """Decimate as one gather, so that a GPU need not tell the host its phases, and torch can transform it."""
     components = split_phases(x, stride)
-    return components.take_along_dim(phase.view(-1, *(1,) * (components.dim() - 1)), 1).squeeze(1)
+    batch, _, *rest = components.shape
+    index = phase.view(batch, 1, *(1,) * len(rest)).expand(batch, 1, *rest)
+    return components.gather(1, index).squeeze(1)
 
 
 def _place_by_index(y: Tensor, phase: Tensor, stride: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The gradients of the kernels in plain torch, which can themselves be differentiated and mapped, any number of times."""
+"""The kernels' gradients in plain torch, which can be differentiated again and mapped."""
 
 from __future__ import annotations
 

@@ -229,12 +229,14 @@ def test_autocast_runs():
     assert difference(y.float(), network(x)) < 0.05
 
 
-def test_export_and_compile_see_one_node_each():
+def test_compile_sees_one_node_each():
     network = UNet(widths=(4, 6), norm="instance").eval()
-    x = images(2, 1, 16, 24, dtype=torch.float32).detach()
-    program = torch.export.export(network, (x,))
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert {"recon.join.default", "recon.pool.default", "recon.normalise.default"} <= called
-    assert torch.equal(program.module()(x), network(x))
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    x, called = images(2, 1, 16, 24, dtype=torch.float32).detach(), set()
+
+    def backend(module, inputs):
+        called.update(str(node.target) for node in module.graph.nodes if node.op == "call_function")
+        return module.forward
+
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
     assert torch.equal(compiled(x), network(x))
+    assert {"recon.join.default", "recon.pool.default", "recon.normalise.default"} <= called

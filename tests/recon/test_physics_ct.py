@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import tomography as benchmark
 from recon.errors import InputError
+from recon.layers import use_kernels
 from recon.physics import _ct_cpu, _ct_footprint, ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
 from tests.properties import adjoint_error
@@ -378,3 +379,48 @@ def test_benchmark(capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "quality", lambda *_: {"ours": 20.0, "ASTRA": 21.0})
     assert benchmark.main(small) == 1
     assert "better than ours" in capsys.readouterr().err
+
+
+MAPS = {"ray_transform": ray_transform, "back_projection": back_projection, "fbp": fbp}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, in forward mode
+@pytest.mark.parametrize("use", [True, False], ids=["kernels", "plain"])
+@pytest.mark.parametrize("name", MAPS)
+def test_torch_func_on_the_scanner(name, use):
+    geometry = ParallelBeam(5, 6, (0.1, 0.1), 4, 7, 0.15)
+    size = (5, 6) if name == "ray_transform" else (4, 7)
+    x, tangent = draw(2, 3, *size), draw(2, 3, *size, seed=1)
+
+    def f(x):
+        return MAPS[name](x, geometry)
+
+    with use_kernels(use):
+        y, along = torch.func.jvp(f, (x,), (tangent,))
+        torch.testing.assert_close(y, f(x), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(along, f(tangent), rtol=1e-12, atol=1e-14)  # linear
+        torch.testing.assert_close(torch.func.vmap(f, 1, 1)(x), f(x), rtol=1e-12, atol=1e-14)
+        sample = x[0, 0].clone().requires_grad_()
+        torch.testing.assert_close(torch.func.jacrev(f)(sample), torch.func.jacfwd(f)(sample), rtol=1e-9, atol=1e-14)
+        assert torch.autograd.gradcheck(f, sample, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(lambda x: f(x) ** 3, sample, check_fwd_over_rev=True)
+
+
+def test_deepinv_s_own_tests_of_a_linear_operator():
+    """Its test_operators_adjointness and test_linear_physics_Avjp, on a wrapper of ours."""
+    physics = pytest.importorskip("deepinv.physics")
+
+    class RayTransform(physics.LinearPhysics):
+        def A(self, x, **_):
+            return ray_transform(x, SMALL)
+
+        def A_adjoint(self, y, **_):
+            return back_projection(y, SMALL)
+
+    operator, x = RayTransform(), torch.randn(3, 1, SMALL.rows, SMALL.columns, dtype=torch.float64)
+    y = operator.A(x)
+    assert operator.adjointness_test(x) < 1e-10
+    adjoint = physics.adjoint_function(operator.A, x.shape, x.device, x.dtype)
+    torch.testing.assert_close(adjoint(y), operator.A_adjoint(y), rtol=1e-10, atol=1e-12)
+    gradient = torch.func.grad(lambda x: (operator.A(x) - 1).square().sum() / 2)(x)
+    torch.testing.assert_close(gradient, operator.A_vjp(x, operator.A(x) - 1), rtol=1e-10, atol=1e-12)
