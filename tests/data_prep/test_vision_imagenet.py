@@ -324,5 +324,5 @@ def test_a_flipped_bit_in_a_png_file_is_found(tmp_path):
         damaged = bytearray(whole)
         damaged[int(random.integers(start, end))] ^= 1 << int(random.integers(8))
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="image.png cannot be read as an image"):
+        with pytest.raises(InputError, match=r"image\.png cannot be read as an image"):
             check_image(path)
