@@ -22,6 +22,8 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 FOLDERS = {"train": "train", "val": "val", "test": "val"}  # the labels of ImageNet's own test images are not public
 LAYOUT = "<data>/train/<class>/*.JPEG and <data>/val/<class>/*.JPEG, with the same classes"
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what stands last in a file that is whole
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes, as of 16-bit grey PNG files
+TOO_WIDE = ("I", "F")  # modes of 32 bits, whose black and white nobody knows
 BAD = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # Pillow's complaints
 
 
@@ -69,15 +71,19 @@ def find_images(data: Path, split: str, progress: bool = True) -> list[ClassFold
 def check_image(path: Path) -> None:
     """Open an image file and look at its header and its last bytes; what does not end as it should is decoded.
 
-    So a file that is no image, or is cut short, is found at a hundredth of what decoding takes.
+    So a file that is no image, or is cut short, is found at a hundredth of what decoding takes. Of PNG files, which
+    Pillow otherwise decodes without, all checksums are compared.
 
     Raises:
         InputError: names the file.
     """
     try:
+        with path.open("rb") as file, Image.open(file) as image:
+            end = ENDS.get(image.format or "")
+            _check_mode(image, path)
+            if image.format == "PNG":
+                image.verify()
         with path.open("rb") as file:
-            with Image.open(file) as image:
-                end = ENDS.get(image.format or "")
             file.seek(-8, os.SEEK_END)
             whole = end is not None and file.read().endswith(end)
     except BAD as error:
@@ -90,7 +96,7 @@ def read_image(path: Path) -> Tensor:
     """Decode an image file.
 
     Pillow decodes; torchvision's own decoders are deprecated (since 0.29) and give the same pixels. The tensor's
-    memory is as decoded, channels last, which torchvision resizes fastest.
+    memory is as decoded, channels last, which torchvision resizes fastest. Grey values of 16 bits are scaled to 8.
 
     Returns:
         (3, rows, columns) uint8, red, green and blue.
@@ -100,9 +106,18 @@ def read_image(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as image:
+            _check_mode(image, path)
+            if image.mode in SIXTEEN_BITS:
+                grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535  # rounded
+                return torch.from_numpy(np.repeat(grey.astype(np.uint8)[..., None], 3, -1)).permute(2, 0, 1)
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except BAD as error:
         raise _unreadable(path, error) from error
+
+
+def _check_mode(image: Image.Image, path: Path) -> None:
+    if image.mode in TOO_WIDE:
+        raise InputError(f"{path} holds pixels of 32 bits (mode {image.mode}): save it with 8 or 16 bits for each.")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -343,6 +343,13 @@ BAD_FILES = [
     ("observation", _edit(lambda x: x[:, :, 1:]), r"sinograms of 60 x 46 .* do not fit images of 32 x 32"),
     ("observation", _edit(lambda x: np.tile(x, (2, 1, 1))), "ground_truth_train_001.hdf5 has 3 images and obs"),
     ("observation", _edit(lambda x: x[:2]), "has 3 images and observation_train_001.hdf5 2 observations"),
+    ("observation", _edit(lambda x: x * 0), r"whose mean is 0, but that of the ground truth is 0\.0"),
+    ("observation", _edit(lambda x: x * 81.35858), r"divided by 81\.35858 as LoDoPaB's"),
+    (
+        "observation",
+        _edit(lambda x: np.where(np.arange(3)[:, None, None] == 1, x * 0, x)),
+        "observation 1 has the line",
+    ),
     ("observation", _attribute(-1.0), r"n_photons is .*-1"),
     ("observation", _attribute("many"), "n_photons is 'many'"),
     ("ground_truth", _truncate, "truncated"),
@@ -459,3 +466,42 @@ def test_a_file_that_breaks_in_use_is_named(root):
     write_pair(root, "train_001", n_slices=1)
     with pytest.raises(InputError, match=r"observation_train_001\.hdf5 changed while it was in use"):
         data[5]
+
+
+def test_files_half_in_the_root_and_half_in_their_folders(tmp_path):
+    flat = write_ct(tmp_path / "flat", {"train": 4})
+    half = tmp_path / "half"
+    shutil.copytree(flat, half)
+    for kind in ("observation", "ground_truth"):
+        (half / f"{kind}_train").mkdir()
+        for number in (1, 3):
+            (half / f"{kind}_train_00{number}.hdf5").rename(half / f"{kind}_train" / f"{kind}_train_00{number}.hdf5")
+    assert [volume.name for volume in dataset(half).volumes] == [f"train_00{number}" for number in range(4)]
+    assert all(equal(one, other) for one, other in zip(dataset(half), dataset(flat), strict=True))
+    shutil.copy(flat / "observation_train_001.hdf5", half)
+    with pytest.raises(InputError, match=r"observation_train_001\.hdf5 and .*observation_train/obs.* have one name"):
+        dataset(half)
+
+
+def test_suffixes_in_capital_letters(root):
+    for path in sorted(root.glob("*_train_001.hdf5")):
+        path.rename(path.with_suffix(".HDF5"))
+    assert [volume.name for volume in dataset(root).volumes] == ["train_000", "train_001", "train_002"]
+
+
+def test_copies_of_a_browser_and_gaps_are_told(root, capsys):
+    for kind in ("observation", "ground_truth"):
+        shutil.copy(root / f"{kind}_train_000.hdf5", root / f"{kind}_train_000 (1).hdf5")
+        (root / f"{kind}_train_001.hdf5").unlink()
+    assert [volume.name for volume in dataset(root).volumes] == ["train_000", "train_002"]
+    told = capsys.readouterr().err
+    assert f"left out, as copies that a browser made: {root / 'observation_train_000 (1).hdf5'}." in told
+    assert "has no observation_train_001.hdf5, but files of higher numbers." in told
+
+
+@pytest.mark.parametrize(("factor", "says"), [(0, "an observation that is zero"), (81.35858, "divide them")])
+def test_observations_alone_in_another_unit(tmp_path, factor, says):
+    values = 0.1 * factor * np.random.default_rng(0).random((1, 1000, 513), np.float32)
+    data = dataset(write_data(tmp_path / "patient.hdf5", values.astype(np.float32)), None, cache=False)
+    with pytest.raises(InputError, match=says):
+        data[0]

@@ -286,3 +286,43 @@ def test_bad_settings(root):
             dataset(root, **options)
     with pytest.raises(InputError, match=r"does not come with the package: .*<data>/train/<class>"):
         ImageNetDataset(None, "train")
+
+
+def test_grey_values_of_16_bits_are_scaled_to_8(tmp_path):
+    """Pillow cuts them off at 255: nearly all would be white."""
+    values = np.linspace(0, 65535, 48 * 40).round().astype(np.uint16).reshape(48, 40)
+    folder = tmp_path / "train" / "a"
+    folder.mkdir(parents=True)
+    Image.fromarray(values).save(folder / "deep.png")
+    Image.fromarray((values / 257).round().astype(np.uint8)).save(folder / "flat.png")
+    data = dataset(tmp_path, image_size=(32, 32), resize=40)
+    deep, flat = data.files
+    assert torch.equal(read_image(deep), read_image(flat))
+    assert torch.equal(data[0].image, data[1].image)
+    assert read_image(deep).min() == 0
+    assert read_image(deep).max() == 255
+
+
+def test_pixels_of_32_bits_are_refused(tmp_path):
+    folder = tmp_path / "train" / "a"
+    folder.mkdir(parents=True)
+    for values in (np.ones((40, 40), np.float32), np.ones((40, 40), np.int32)):
+        path = folder / "wide.png"
+        Image.fromarray(values).save(path, "TIFF")
+        with pytest.raises(InputError, match=r"wide\.png holds pixels of 32 bits"):
+            dataset(tmp_path)
+
+
+def test_a_flipped_bit_in_a_png_file_is_found(tmp_path):
+    """Pillow decodes without the checksums of the pixels, and shows others."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "image.png"
+    Image.fromarray(random.integers(0, 255, (16, 16, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    start, end = whole.index(b"IDAT"), whole.index(b"IEND") - 4
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[int(random.integers(start, end))] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"image\.png cannot be read as an image"):
+            check_image(path)
