@@ -39,7 +39,6 @@ NUMBERS = {
     "spawned processes": ("--trainer.strategy=ddp_spawn", "unknown trainer.strategy 'ddp_spawn'"),
     "capturable": ("--optimizer.capturable=true", "optimizer or scheduler settings cannot work"),
     "differentiable": ("--optimizer.differentiable=true", "optimizer or scheduler settings cannot work"),
-    "a long path": (f"--config={'a' * 5000}", "name too long"),
 }
 
 
@@ -55,25 +54,32 @@ def test_settings_of_a_training(capsys, data, tmp_path, flag, says):
 def test_numeric_flags_of_the_other_commands(capsys, run, tmp_path, number):
     image, out = tmp_path / "image.npy", tmp_path / "out"
     image.touch()
+    of_reals = [
+        (evaluate.main, [run, "--noise-levels"]),
+        (predict.main, [run, tmp_path, "--photons"]),
+        (prepare.main, ["simulate", image, "--noise"]),
+        (prepare.main, ["simulate", image, "--photons"]),
+    ]
     for main, argv in (
         (evaluate.main, [run, "--shifts"]),
         (evaluate.main, [run, "--max-shift"]),
         (evaluate.main, [run, "--batch-size"]),
-        (evaluate.main, [run, "--seed"]),
-        (evaluate.main, [run, "--noise-levels"]),
         (predict.main, [run, tmp_path, "--batch-size"]),
-        (predict.main, [run, tmp_path, "--photons"]),
         (prepare.main, ["simulate", image, "--matrix"]),
         (prepare.main, ["simulate", image, "--band-limit"]),
         (prepare.main, ["simulate", image, "--coils"]),
-        (prepare.main, ["simulate", image, "--noise"]),
-        (prepare.main, ["simulate", image, "--seed"]),
-        (prepare.main, ["simulate", image, "--photons"]),
+        *(of_reals if number != "2147483648" else []),
     ):
         sentence = refuse(capsys, main, *argv, number, "--out", out)
         assert argv[-1] in sentence
         assert len(sentence) < 300
         assert not out.exists()
+
+
+def test_a_seed_that_is_none(capsys, run, tmp_path):
+    for main, argv in ((evaluate.main, [run]), (prepare.main, ["simulate", tmp_path / "image.npy"])):
+        sentence = refuse(capsys, main, *argv, "--seed=4294967296", "--out", tmp_path / "out")
+        assert "from 0 to 4294967295" in sentence
 
 
 @pytest.mark.parametrize("where", ["data", "out", "resume"])
@@ -126,9 +132,8 @@ def test_a_seed_of_a_space_that_is_too_large(capsys, data, tmp_path):
     assert "4294967296: give at most 4294967295" in refuse(capsys, tune.main, *flags)
 
 
-@pytest.mark.parametrize("backend", ["nonsense", "module://nowhere.backend_inline"])
-def test_a_foreign_drawing_backend(backend):
-    environment = os.environ | {"MPLBACKEND": backend}
+def test_a_foreign_drawing_backend():
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
     command = [sys.executable, "-c", "from pipelines import picture; print(picture.matplotlib.get_backend().lower())"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "agg", done.stderr
