@@ -52,7 +52,7 @@ def _between(kind: type, what: str, least: float, most: float) -> Callable[[str]
                 return value
         except (ValueError, OverflowError):
             pass
-        raise argparse.ArgumentTypeError(f"{text[:SHOWN]!r} is not {what} from {least:g} to {most:g}")
+        raise argparse.ArgumentTypeError(f"{text[:SHOWN]!r} is not {what} from {least} to {most}")
 
     return parse
 

@@ -41,16 +41,12 @@ def sentence_of(error: Exception) -> str | None:
 
 def _of_loaders(error: Exception, text: str) -> str | None:
     """Of a process that loads data and has died, or has found no room to hand its batch over."""
-    if any(said in text for said in NO_SHARED_MEMORY):
-        return (
-            "the processes that load data find no shared memory (/dev/shm) for a batch: give it more, in Docker with "
-            "--shm-size=8g, or load in the main process with --dataset.n_workers=0"
-        )
     ended = re.search(r"DataLoader worker \(pid.*", text)
-    if ended is None and not isinstance(error, OSError | MemoryError):
+    short = isinstance(error, OSError | MemoryError) or any(said in text for said in NO_SHARED_MEMORY)
+    if ended is None and not short:
         return None  # an error of ours, wherever it was raised
     said = ended[0] if ended else text.splitlines()[-1]
     return (
-        f"a process that loads data has ended ({said.rstrip('. ')}): it may have found no memory; give fewer with "
-        "--dataset.n_workers, 0 for none, or a smaller --dataset.batch_size"
+        f"a process that loads data has ended ({said.rstrip('. ')}): it may have found too little shared memory "
+        "(/dev/shm; in Docker give --shm-size=8g) or memory; load in the main process with --dataset.n_workers=0"
     )

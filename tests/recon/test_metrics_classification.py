@@ -36,3 +36,13 @@ def test_channels_must_repeat_together_to_be_a_tie():
     assert equals_own_shift(together[None], 4).tolist() == [True]  # both repeat after (3, 3)
     noise = torch.randn(1, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert equals_own_shift(torch.cat([red[None], noise])[None], 4).tolist() == [False]
+
+
+def test_logits_with_nan_are_no_answer():
+    """argmax of nan is the place of the first nan: the same one twice, and perhaps the label's."""
+    nan = torch.full((2, 3), torch.nan)
+    assert not same_answer(nan, nan).any()
+    answers = Answers()
+    answers.update(nan, nan, torch.zeros(2, dtype=torch.int64), torch.zeros(2), torch.arange(2))
+    assert answers.compute()["accuracy"] == 0
+    assert answers.compute()["consistency"] == 0
