@@ -95,8 +95,11 @@ def test_all_that_a_simulation_imports_is_a_source(module, sources):
         name = todo.pop()
         found.add(name)
         tree = ast.parse(packaged.packaged_file(name).read_text("utf-8"))
-        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        files = {f"{part.replace('.', '/')}.py" for part in imported if part.startswith(("recon.", "data_prep."))}
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        ours = [node for node in imports if str(node.module).startswith(("recon", "data_prep"))]
+        parts = {part for node in ours for part in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        files = {f"{part.replace('.', '/')}.py" for part in parts}
+        files = {name for name in files if packaged.packaged_file(name).is_file()}
         todo += sorted(files - found - WITHOUT_CONTENT)
     assert found <= set(sources)
 
