@@ -116,7 +116,7 @@ def read_ct_volume(path: Path, target_path: Path | None = None) -> CTVolume:
         one_angle = data[:, sinogram_size[0] // 2].astype(np.float64)
         n_photons = file.attrs.get("n_photons", N_PHOTONS)
     if not (isinstance(n_photons, np.number | float) and 0 < n_photons < np.inf):
-        raise InputError(f"{path}: attribute n_photons is {n_photons!r}: give a positive number or remove it.")
+        raise InputError(f"{path}: attribute n_photons is {n_photons!r}: give a positive number.")
     side, means = (LODOPAB.rows, None) if target_path is None else _read_target(target_path, path, n_slices)
     _check_size(path, side, *sinogram_size)
     if means is not None:
@@ -135,11 +135,11 @@ def read_ct_volume(path: Path, target_path: Path | None = None) -> CTVolume:
 def _data(file: h5py.File, path: Path, axes: str) -> h5py.Dataset:
     data = file.get("data")
     if not isinstance(data, h5py.Dataset):
-        raise InputError(f"{path} has no dataset 'data': it is not a LoDoPaB file, remove it from the folder.")
+        raise InputError(f"{path} has no dataset 'data': it is not a LoDoPaB file, keep it elsewhere.")
     if data.dtype.kind != "f" or data.ndim != 3 or 0 in data.shape:
         raise InputError(
             f"{path}: 'data' is {data.dtype} of shape {data.shape}, expected floats of shape {axes}: "
-            "replace or remove the file."
+            "copy it again or leave it out."
         )
     return data
 
@@ -153,11 +153,11 @@ def _check_size(path: Path, side: int, n_angles: int, n_detectors: int) -> None:
     of_lodopab = (LODOPAB.n_angles, LODOPAB.n_detectors)
     found, size = (n_angles, n_detectors), f"{path}: sinograms of {n_angles} x {n_detectors} (angles x detectors)"
     if side == LODOPAB.rows and found != of_lodopab:
-        raise InputError(f"{size}, expected LoDoPaB's 1000 x 513: replace or remove the file.")
+        raise InputError(f"{size}, expected LoDoPaB's 1000 x 513: copy it again or leave it out.")
     if isqrt((n_detectors - 1) ** 2 // 2) != side:
         raise InputError(
             f"{size} do not fit images of {side} x {side}, whose diagonal needs {diagonal_detectors(side)} detectors: "
-            "replace or remove the file."
+            "copy it again or leave it out."
         )
 
 
@@ -208,7 +208,7 @@ def _read_target(target_path: Path, path: Path, n_slices: int) -> tuple[int, np.
             if not 0 <= low < high <= 1:
                 raise InputError(
                     f"{target_path}: image {number} has values from {low:.4g} to {high:.4g}, expected attenuation "
-                    "divided by LoDoPaB's largest, in [0, 1] and not flat: correct or remove the file."
+                    "divided by LoDoPaB's largest, in [0, 1] and not flat: correct it or leave it out."
                 )
     return rows, means
 

@@ -76,7 +76,7 @@ def find_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset | None:
     except (KeyError, OSError, RuntimeError) as error:
         if isinstance(link, h5py.HardLink):
             raise unreadable(path, error) from error
-        target = f"{link.path!r}" + (f" of {link.filename}" if isinstance(link, h5py.ExternalLink) else "")
+        target = repr(link.path) + (f" of {link.filename}" if isinstance(link, h5py.ExternalLink) else "")
         raise InputError(
             f"{path}: {key!r} is a link to {target}, which cannot be found: restore that, or copy it into the file."
         ) from error

@@ -146,8 +146,8 @@ def write_fastmri(
 
     The target, of k-space's size, is `reconstruction_esc` = |F^-1 k| for one coil or `reconstruction_rss` for
     several; attrs max and norm are the target's maximum and 2-norm, float64; attr simulated_from is "magnitude".
-    Coil maps are kept as `sensitivity_maps`, complex64 (coils, rows, columns), which is no part of fastMRI's schema and which its
-    readers pass over; `FastMRIDataset.moved` needs them.
+    Coil maps are kept as `sensitivity_maps`, complex64 (coils, rows, columns), which is no part of fastMRI's schema and
+    which its readers pass over; `FastMRIDataset.moved` needs them.
 
     Args:
         path: the file, *.h5.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu, parse_header
 from data_prep.ct_volume import N_PHOTONS
-from data_prep.hdf5 import open_volume, unreadable
+from data_prep.hdf5 import find_dataset, open_volume, unreadable
 from data_prep.nifti import nifti_description
 from pipelines.bounds import BATCH_SIZE, PHOTONS
 from pipelines.checkpoints import build_task, find_checkpoint, load_weights
@@ -222,7 +222,7 @@ def _open_sinograms(network: Network, path: Path) -> tuple[LoDoPaBDataset, tuple
 def _open_kspace(network: Network, path: Path) -> tuple[FastMRIDataset, tuple[float, float, float] | None]:
     """The file, and its voxels in mm, where the header tells them."""
     with open_volume(path) as file:
-        challenge = "multicoil" if getattr(file.get("kspace"), "ndim", 3) == 4 else "singlecoil"
+        challenge = "multicoil" if getattr(find_dataset(file, "kspace", path), "ndim", 3) == 4 else "singlecoil"
     dataset = FastMRIDataset(path, None, challenge, progress=False, **_dataset_settings(network.config))
     check_image_sizes(dataset, network.task.network)
     with open_volume(path) as file:

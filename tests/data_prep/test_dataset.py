@@ -439,6 +439,16 @@ def test_a_file_that_breaks_in_use_is_named(root):
         data[5]
 
 
+def test_a_file_of_another_size_in_its_place_is_named(root):
+    data = dataset(root)
+    write_volume(root / "singlecoil_train" / "file0.h5", size=(48, 44))
+    with pytest.raises(InputError, match=r"file0\.h5 changed .*'kspace' had shape \(48, 40\), now \(48, 44\)"):
+        data[0]
+    write_volume(root / "singlecoil_train" / "file1.h5", image_size=(24, 24))
+    with pytest.raises(InputError, match=r"file1\.h5 changed while it was in use \('reconstruction_esc'"):
+        data[3]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

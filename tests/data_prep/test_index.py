@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import h5py
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import index, index_folder, split_folder
+from data_prep.hdf5 import unreadable
 from data_prep.remember import index_file
 from recon.errors import InputError
 from tests.data_prep.files import header, write_dataset, write_volume
@@ -281,3 +284,42 @@ def test_header_helper_is_used_for_size_without_target(tmp_path):
     path = write_volume(tmp_path / "f" / "file.h5", target=False)
     _rewrite(path, "ismrmrd_header", header((48, 40), (24, 28)))
     assert index_folder(tmp_path / "f", "singlecoil", progress=False)[0].image_size == (24, 28)
+
+
+def _fields(path: Path, encoded: tuple[float, float] | None, recon: tuple[float, float]) -> None:
+    """Write other fields of view (x, y) in mm into a header; None leaves the encoded one out."""
+    with h5py.File(path) as file:
+        text = file["ismrmrd_header"][()].decode()
+    for space, extent in (("encodedSpace", encoded), ("reconSpace", recon)):
+        old = re.search(rf"<{space}>.*?(<fieldOfView_mm>.*?</fieldOfView_mm>)", text)[1]
+        axes = "" if extent is None else "<x>{}</x><y>{}</y><z>5</z>".format(*extent)
+        text = text.replace(old, f"<fieldOfView_mm>{axes}</fieldOfView_mm>", 1)
+    _rewrite(path, "ismrmrd_header", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "encoded", "recon", "expected"),
+    [
+        ((48, 21), (32, 32), (96, 42), (64, 64), (21, 21)),  # FLAIR-203: the same pixels, fewer columns
+        ((48, 21), (32, 32), (96, 64), (64, 64), (32, 21)),  # all columns show what the image shows
+        ((48, 48), (96, 96), (240, 240), (240, 240), (48, 48)),
+        ((96, 96), (64, 64), (200, 200), (100, 100), (48, 48)),
+        ((48, 40), (32, 32), None, (64, 64), (32, 32)),
+        ((48, 21), (32, 32), None, (64, 64), (32, 21)),
+    ],
+)
+def test_without_a_target_the_view_is_the_headers(tmp_path, size, image_size, encoded, recon, expected):
+    path = write_volume(tmp_path / "f" / "file.h5", size=size, image_size=image_size, target=False)
+    _fields(path, encoded, recon)
+    assert index_folder(tmp_path / "f", "singlecoil", progress=False)[0].image_size == expected
+
+
+def test_a_target_of_other_pixels_is_refused_also_where_it_fits(folder):
+    _fields(folder / "file1.h5", (96, 80), (96, 80))
+    with pytest.raises(InputError, match=r"file1\.h5: the target's pixels are 3 x 2.5 mm, those of k-space 2 x 2 mm"):
+        index_folder(folder, "singlecoil", progress=False)
+
+
+def test_a_file_without_permission():
+    error = PermissionError(errno.EACCES, "Unable to open file")
+    assert "file.h5 cannot be read (Permission denied): ask its owner" in str(unreadable(Path("file.h5"), error))

@@ -75,3 +75,27 @@ def test_stable_seed_is_equal_in_other_processes_and_tells_parts_apart():
     seeds = [stable_seed(*part) for part in parts]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= number < 2**32 for seed in seeds for number in seed)
+
+
+@pytest.mark.parametrize("mask_type", MASK_TYPES)
+def test_no_mask_is_empty(mask_type):
+    """16-fold on 56 columns with a centre of none: 8 of 300 of fastMRI's random masks measure nothing."""
+    for number in range(300):
+        assert make_mask(mask_type, 56, (0.001,), (16,), stable_seed("mask", number)).any()
+
+
+def test_an_empty_mask_is_the_only_one_that_is_not_fastmris():
+    from fastmri.data.subsample import RandomMaskFunc
+
+    function, n_empty = RandomMaskFunc([0.001], [16]), 0
+    for number in range(300):
+        seed = stable_seed("mask", number)
+        theirs = function((1, 56, 1), seed=seed)[0].reshape(-1).bool()
+        n_empty += not theirs.any()
+        assert torch.equal(make_mask("random", 56, (0.001,), (16,), seed), theirs) == bool(theirs.any())
+    assert n_empty
+
+
+def test_a_mask_that_is_always_empty_is_refused():
+    with pytest.raises(InputError, match="measures none of 40 columns: raise the former or lower the latter"):
+        make_mask("random", 40, (1e-9,), (10**8,), (1,))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import errno
 import multiprocessing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from data_prep import FastMRIDataset, LoDoPaBDataset, bundled_ct, bundled_mri, index_folder, packaged, samples
+from data_prep.samples import CT_SOURCES
 from recon.errors import InputError
 
 FILES = {
@@ -81,6 +83,25 @@ def test_name_changes_with_the_simulation(monkeypatch):
 
     monkeypatch.setattr(packaged, "packaged_file", edited)
     assert packaged.packaged_hash(samples.MRI_SOURCES) != name
+
+
+WITHOUT_CONTENT = {"recon/errors.py", "data_prep/cache.py", "data_prep/ct_volume.py"}  # write or name what is computed
+
+
+@pytest.mark.parametrize(("module", "sources"), [("simulation", samples.MRI_SOURCES), ("ct_simulation", CT_SOURCES)])
+def test_all_that_a_simulation_imports_is_a_source(module, sources):
+    todo, found = [f"data_prep/{module}.py"], set()
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        tree = ast.parse(packaged.packaged_file(name).read_text("utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        ours = [node for node in imports if str(node.module).startswith(("recon", "data_prep"))]
+        parts = {part for node in ours for part in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        files = {f"{part.replace('.', '/')}.py" for part in parts}
+        files = {name for name in files if packaged.packaged_file(name).is_file()}
+        todo += sorted(files - found - WITHOUT_CONTENT)
+    assert found <= set(sources)
 
 
 def test_multicoil(monkeypatch, tmp_path):

@@ -223,7 +223,7 @@ def test_files_that_this_job_did_not_write_are_neither_skipped_nor_overwritten(r
     inputs = Path(shutil.copytree(volumes, tmp_path / "data"))
     content = (inputs / "file0.h5").read_bytes()
     sentence = refuse(capsys, main, run, inputs / "file0.h5", "--out", inputs)  # onto its own input
-    assert "file0.h5 is there already" in sentence
+    assert "file0.h5 would be written over" in sentence
     assert "give another --out" in sentence
     assert (inputs / "file0.h5").read_bytes() == content
     out = predict_to(tmp_path / "out", run, inputs)
