@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.fastmri_files import write_volumes
+from benchmarks.forks import ready_to_fork
 from pipelines import train
 from pipelines.command import Parser, run_command
 from pipelines.tuning.ledger import read_rows
@@ -134,7 +135,7 @@ def _writes(flags: object) -> bool:
 
 
 class Chaos:
-    """Trains, kills and resumes in a folder.
+    """Trains, kills and resumes in a folder, inside :func:`benchmarks.forks.ready_to_fork`.
 
     Args:
         folder: for the data and the runs.
@@ -143,9 +144,6 @@ class Chaos:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
-        os.environ["RECON_CACHE"] = str(folder / "cache")
-        torch.set_num_threads(1)
-        tqdm.monitor_interval = 0  # a fork has no threads but its own
         for split in ("train", "val"):
             write_volumes(folder / "data" / f"singlecoil_{split}", 2, 2, (SIDE, SIDE), (SIDE, SIDE), seed=seed)
         self.flags = [*FLAGS, f"--data={folder / 'data'}"]
@@ -228,8 +226,7 @@ def _main(argv: list[str]) -> None:
     most = arguments.operations
     if arguments.moments < 0 or not (most == "all" or most.isdigit()):
         raise InputError("--moments must be 0 or more, --operations a number or all")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a fork cannot use a GPU that its parent has used
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ready_to_fork(Path(temporary) / "cache"):
         chaos = Chaos(Path(temporary), arguments.seed)
         n = len(chaos.operations)
         step = 1 if most == "all" else max(n // max(int(most), 1), 1)

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """TF32 and autocast off, deterministic algorithms on, as equivariance is measured (DESIGN section 2)."""
+    """TF32 and autocast off, deterministic algorithms on, as equivariance is measured (docs/definitions.md)."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

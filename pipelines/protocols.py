@@ -1,4 +1,4 @@
-"""What is measured of a trained network, and the rows it gives (definitions: DESIGN section 6).
+"""What is measured of a trained network, and the rows it gives (docs/definitions.md).
 
 Each protocol is a function of a subject and the settings that yields rows. T is a circular shift, x a slice's
 normalised input, f the network with its clamp. T f(x) is compared with f(T x) on de-normalised images, with the

@@ -64,7 +64,7 @@ class ReconstructionTask(TrainedTask):
         loss: a ReconstructionLoss.
         optimizer: arguments of Adam.
         scheduler: arguments of StepLR, stepped each epoch.
-        clamp: input and output are clamped to +-clamp, in normalised units (FIELD: 6).
+        clamp: input and output are clamped to +-clamp, in normalised units (docs/definitions.md: 6).
         seed: of what is random inside a step (dropout) and of the validation's shifts.
         max_shift: range of the validation's circular shifts, in pixels.
         per_image: the validation's quality is that of each image (CT), not of each volume (MRI).

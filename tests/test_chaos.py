@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from benchmarks.chaos import Chaos, differences
+from benchmarks.forks import ready_to_fork
 
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setenv("RECON_CACHE", "")
+    with ready_to_fork(tmp_path_factory.mktemp("cache")):
         yield Chaos(tmp_path_factory.mktemp("chaos"), seed=0)
 
 

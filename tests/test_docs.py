@@ -14,8 +14,10 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import (
+    chaos,
     evaluation,
     exactness,
+    fuzz,
     layers,
     loading,
     metrics,
@@ -49,7 +51,9 @@ COMMANDS = {
     "recon-prepare": prepare.main,
     "recon-tune": sweep,
     "python -m benchmarks.exactness": exactness.main,
+    "python -m benchmarks.chaos": chaos.main,
     "python -m benchmarks.evaluation": evaluation.main,
+    "python -m benchmarks.fuzz": fuzz.main,
     "python -m benchmarks.layers": layers.main,
     "python -m benchmarks.loading": loading.main,
     "python -m benchmarks.metrics": metrics.main,
@@ -94,6 +98,7 @@ SMALL = {
     "recon-tune": [
         *("--samples=1", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"),
     ],
+    "python -m benchmarks.chaos": ["--moments=1", "--operations=1"],
     "python -m benchmarks.exactness": ["--pairs=2", "--pairs64=2"],
     "python -m benchmarks.evaluation": ["--slices=1", "--shifts=2", "--repeats=1"],
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import fuzz
+from benchmarks.forks import ready_to_fork
 from benchmarks.fuzz.judge import Command, Limits, not_one_sentence, try_command
 from benchmarks.fuzz.suite import OF_NAME, Suite
 from data_prep.cache import temporary_sibling
@@ -22,9 +23,7 @@ LIMITS = Limits(60, 4)
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setenv("RECON_CACHE", "")  # so that the suite's own is taken back afterwards
+    with ready_to_fork(tmp_path_factory.mktemp("cache")):
         yield Suite(tmp_path_factory.mktemp("fuzz"), LIMITS)
 
 

@@ -12,7 +12,6 @@ written are faults: they are listed, and the exit code is 1.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -41,11 +40,11 @@ def _main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     if min(arguments.cases, arguments.seconds, arguments.gigabytes) <= 0 or arguments.seed < 0:
         raise InputError("N, --seconds and --gigabytes must be positive, SEED 0 or more")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a fork cannot use a GPU that its parent has used
+    from benchmarks.forks import ready_to_fork
     from benchmarks.fuzz.suite import Limits, Suite  # loads every command
 
     limits = Limits(arguments.seconds, arguments.gigabytes)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ready_to_fork(Path(temporary) / "cache"):
         suite = Suite(Path(temporary), limits, arguments.out)
         names = FAMILIES if arguments.family == "all" else (arguments.family,)
         faults = [found for name in names for found in suite.run(name, arguments.cases, arguments.seed)]

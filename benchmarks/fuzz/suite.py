@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -50,7 +49,7 @@ class Fault(NamedTuple):
 
 
 class Suite:
-    """Tries cases in forks of this process.
+    """Tries cases in forks of this process, inside :func:`benchmarks.forks.ready_to_fork`.
 
     Args:
         folder: for inputs and cases; emptied after each case.
@@ -60,9 +59,6 @@ class Suite:
 
     def __init__(self, folder: Path, limits: Limits, keep: Path | None = None) -> None:
         self.folder, self.limits, self.keep = folder, limits, keep
-        os.environ["RECON_CACHE"] = str(folder / "cache")
-        torch.set_num_threads(1)  # a fork has no threads but its own
-        tqdm.monitor_interval = 0
         self.inputs = Inputs(folder / "inputs")
         self.counts: dict[str, Counter[str]] = {}
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What is measured of a trained classifier, and the rows it gives (definitions: DESIGN section 6).
+"""What is measured of a trained classifier, and the rows it gives (docs/definitions.md).
 
 Each protocol takes a group of images and yields rows: ``volume`` is the image's class and ``slice`` its place in the
 split. For each image the rows without a shift hold ``predicted`` (the number of the class that f(x) names) and

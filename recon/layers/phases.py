@@ -136,7 +136,7 @@ def align(x: Tensor, phase: Phase, stride: int) -> Tensor:
         phase: int64 ``(batch,)``, or None for offset 0 (``x`` itself is returned).
         stride: the stride the phase belongs to.
 
-    Source: DESIGN section 1, an exact reformulation of APS-D (arXiv 2011.14214, section 4).
+    Source: docs/definitions.md; an exact reformulation of APS-D (arXiv 2011.14214, section 4).
     """
     return x if phase is None else circular_shift(x, -phase_offsets(phase, stride, x.dim() - 2))
 
