@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipelines.checkpoints import build_task, load_weights, read_checkpoint, read_state
 from pipelines.checks import check_limits, one_line, open_data
-from pipelines.command import Interrupted, run_command
+from pipelines.command import Interrupted, command_line, run_command
 from pipelines.config import RECONSTRUCTION, given_options, load, parse, settings_of
 from pipelines.data import Loaders, describe_data
 from pipelines.hyperparameters import log_hyperparameters
@@ -67,11 +67,7 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
             check_state(before, config, read_checkpoint(last), config.ray_workers)
         return train_on_ray(config, folder)
     first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
-    if config.threads is not None:
-        n_cpus = os.cpu_count() or 1
-        if config.threads > n_cpus:
-            raise InputError(f"threads is {config.threads}, but this machine has {n_cpus} CPUs: give {n_cpus} or less")
-        torch.set_num_threads(config.threads)
+    _set_threads(config.threads)
     if config.data is None and first:
         what, about, real = _SAMPLES[config.task]
         print(_SAMPLE_NOTICE.format(what=what, about=about, real=real), flush=True)
@@ -103,11 +99,20 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
         try:
             run = Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test)
             summary = finish(run)
-            if isinstance(trainer.logger, TensorBoardLogger):
-                log_hyperparameters(trainer.logger, config, summary)
+            assert isinstance(trainer.logger, TensorBoardLogger)  # build_trainer's
+            log_hyperparameters(trainer.logger, config, summary)
         except KeyboardInterrupt:
-            resume = f"recon-train --resume {folder}"
+            resume = command_line("recon-train", "--resume", folder)
             raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
+
+
+def _set_threads(n_threads: int | None) -> None:
+    if n_threads is None:
+        return
+    n_cpus = os.cpu_count() or 1
+    if n_threads > n_cpus:
+        raise InputError(f"threads is {n_threads}, but this machine has {n_cpus} CPUs: give {n_cpus} or less")
+    torch.set_num_threads(n_threads)
 
 
 @rank_zero_only

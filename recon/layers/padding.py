@@ -121,7 +121,9 @@ class _CircularConvTranspose(nn.modules.conv._ConvTransposeNd):
     reach in from outside and the overhang is cut off. Commutes with circular shifts (by the stride times).
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None:
+            raise InputError("a circular transposed convolution makes the image stride times larger: no output_size")
         pads: list[tuple[int, int]] = []
         crops: list[slice] = []
         for n, s, k, p, dilation, extra in zip(
