@@ -112,6 +112,7 @@ def _child(command: Command, folder: Path, output: Path, limits: Limits) -> NoRe
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         os.chdir(folder)
         os.environ["RECON_CACHE"] = str(folder / "cache")
+        faulthandler.enable(file=2)  # tells where it crashed
         faulthandler.dump_traceback_later(max(limits.seconds - 0.5, 0.1), file=2)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         most = size + int(limits.gigabytes * 2**30)
