@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 @contextmanager
 def ready_to_fork(cache: Path) -> Iterator[None]:
-    """One thread, no GPU (a fork cannot use what its parent has used), `cache` for derived files; then all as before."""
+    """One thread, no GPU (a fork cannot use its parent's), `cache` for derived files; then all as before."""
     names = ("CUDA_VISIBLE_DEVICES", "RECON_CACHE")
     before, n_threads, interval = (
         {name: os.environ.get(name) for name in names},

@@ -72,7 +72,7 @@ class Judgement(NamedTuple):
 
 def try_command(command: Command, folder: Path, limits: Limits) -> Judgement:
     """Run a command in `folder`, which holds its input, and judge it. This process is as before."""
-    before = contents(command.inputs)
+    before, inputs = contents(folder), contents(command.inputs)
     output = folder.with_name(f"{folder.name}.output")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -92,9 +92,10 @@ def try_command(command: Command, folder: Path, limits: Limits) -> Judgement:
         return Judgement(verdict, f"{name}: {_last_line(text)} at {_place(text)}", text)
     if code == BAD_INPUT and (wrong := not_one_sentence(text)):
         return Judgement("not one sentence", wrong, text)
-    if wrong := _left_behind(command, folder, code):
+    written = [path for path, digest in contents(folder).items() if before.get(path) != digest]
+    if wrong := _left_behind(command, folder, written, code):
         return Judgement("half-written", wrong, text)
-    if contents(command.inputs) != before:
+    if contents(command.inputs) != inputs:
         return Judgement("half-written", "the input was changed", text)
     return Judgement(f"exit {code}", "", text)
 
@@ -111,6 +112,7 @@ def _child(command: Command, folder: Path, output: Path, limits: Limits) -> NoRe
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         os.chdir(folder)
         os.environ["RECON_CACHE"] = str(folder / "cache")
+        faulthandler.enable(file=2)  # tells where it crashed
         faulthandler.dump_traceback_later(max(limits.seconds - 0.5, 0.1), file=2)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         most = size + int(limits.gigabytes * 2**30)
@@ -179,13 +181,12 @@ def contents(folder: Path | None) -> dict[str, str]:
     return found
 
 
-def _left_behind(command: Command, folder: Path, code: int) -> str:
-    """What a command should not have left."""
-    names = [os.fsdecode(name) for _, folders, files in os.walk(os.fsencode(folder)) for name in (*folders, *files)]
-    for name in names:
+def _left_behind(command: Command, folder: Path, written: Sequence[str], code: int) -> str:
+    """What a command should not have left, of the files that it wrote."""
+    for name in written:
         if name.endswith(TEMPORARY):
-            return f"left {re.sub('[0-9a-f]{12}', '*', name)}"
-    files = [path for path in command.out.rglob("*") if path.is_file()] if command.out and command.out.exists() else []
+            return f"left {re.sub('[0-9a-f]{12}', '*', Path(name).name)}"
+    files = [Path(name) for name in written if command.out is not None and Path(name).is_relative_to(command.out)]
     if code == BAD_INPUT and command.all_or_nothing and files:
         return f"exit 2, and wrote {files[0].relative_to(folder)}"
     for path in files:
