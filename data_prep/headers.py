@@ -66,9 +66,7 @@ class Header(NamedTuple):
         return _divide(self.encoded_field_of_view_mm, self.encoded_size)
 
 
-def _divide(
-    extent: tuple[float, float, float] | None, size: tuple[int, int, int]
-) -> tuple[float, float, float] | None:
+def _divide(extent: tuple[float, float, float] | None, size: tuple[int, int, int]) -> tuple[float, float, float] | None:
     if extent is None or min(size) < 1:
         return None
     x, y, z = (mm / n for mm, n in zip(extent, size, strict=True))
@@ -100,7 +98,9 @@ def parse_header(text: bytes | str, path: Path) -> Header:
         try:
             return int(found or "")
         except ValueError as error:
-            raise InputError(_complaint(path, f"encoding/{element} is {str(found)[:40]!r}, not a whole number")) from error
+            raise InputError(
+                _complaint(path, f"encoding/{element} is {str(found)[:40]!r}, not a whole number")
+            ) from error
 
     def matrix(space: str) -> tuple[int, int, int]:
         x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
