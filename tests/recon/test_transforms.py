@@ -177,7 +177,7 @@ def test_derivatives_of_networks(name):
         for i, sample in enumerate(x):
             for ours, plain in zip((g[i] for g in gradients.values()), loss_backward(sample), strict=True):
                 torch.testing.assert_close(ours, plain, rtol=1e-8, atol=1e-8 * float(1 + plain.abs().max()))
-        expected = jvp(grad(lambda x: network(x).square().sum()), (x,), (tangent,))[1]
+        expected = jvp(grad(lambda x: network(x).square().sum()), (x,), (tangent,))[1].detach()
         torch.testing.assert_close(curvature, expected, rtol=1e-7, atol=1e-7 * float(expected.abs().max()))
 
 
