@@ -19,7 +19,7 @@ from data_prep import (
 )
 from data_prep.ct_simulation import photons
 from recon.errors import InputError
-from recon.physics.ct import LODOPAB, MU_MAX, ray_transform
+from recon.physics.ct import LODOPAB, MU_MAX, photon_noise, ray_transform
 from tests.data_prep.ct_files import N_ANGLES, N_DETECTORS, SIDE, gaussians
 
 SMALL = geometry_of(SIDE, N_ANGLES, N_DETECTORS)
@@ -193,3 +193,9 @@ def test_what_cannot_be_written(hu, tmp_path):
     with pytest.raises(InputError, match=r"ground_truth_test_000\.hdf5 cannot be written \(No such file"):
         write_lodopab(tmp_path / "nowhere", "test", 0, images, sinograms)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_photons_than_can_be_counted():
+    with pytest.raises(InputError, match=r"1e\+300 photons through line integrals .* are more than 1e\+18"):
+        photon_noise(torch.zeros(2, 3), np.random.default_rng(0), 1e300)
+    assert photon_noise(torch.zeros(2, 3), np.random.default_rng(0), 1e18).abs().max() < 1e-8
