@@ -6,14 +6,14 @@ import math
 import pickle
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
 import torch
 from annotated_types import Len
 from jsonargparse import Namespace
 from pydantic import AfterValidator, InstanceOf
 from torch import Tensor, nn
-from typing_extensions import NotRequired, TypeAliasType, TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from pipelines.classification import ClassificationTask
 from pipelines.config import RECONSTRUCTION, load

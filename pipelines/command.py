@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
@@ -16,10 +17,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from pipelines.memory import keep_freed_memory
 from recon.errors import InputError
 
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_CANNOT_WRITE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -37,6 +43,22 @@ def size_flag(text: str) -> list[int]:
 def command_line(*parts: object) -> str:
     """A command to be copied into a shell."""
     return shlex.join(map(str, parts))
+
+
+def terminal(width: int) -> Console:
+    """Where tables are printed: names stay as they are, whatever brackets and colons they have.
+
+    Args:
+        width: in columns, where the output is no terminal.
+    """
+    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False, highlight=False)
+
+
+def show_any_name() -> None:
+    """Write what the terminal's encoding cannot show as an escape: a name must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Interrupted(BaseException):
@@ -65,6 +87,7 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
         command: takes the arguments; raises InputError for what the user can mend.
         argv: the arguments, by default the process's own.
     """
+    show_any_name()
     quiet_libraries()
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():

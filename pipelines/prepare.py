@@ -11,7 +11,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -117,7 +116,7 @@ def _index(data: Path, challenge: str) -> None:
             ", ".join(sorted({volume.acquisition for volume in volumes})),
             f"{sum(volume.has_target for volume in volumes)}/{len(volumes)}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    terminal(120).print(table)
 
 
 def _simulate(arguments: argparse.Namespace) -> None:

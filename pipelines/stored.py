@@ -140,4 +140,3 @@ def _is_number(text: str) -> bool:
 
 def _short(text: str) -> str:
     return text if len(text) < 40 else f"{text[:40]}..."
-

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipelines.checkpoints import build_task, load_weights, read_state
 from pipelines.classification.task import ClassificationTask
-from pipelines.command import Interrupted, run_command
+from pipelines.command import Interrupted, command_line, run_command
 from pipelines.config import RECONSTRUCTION, load, parse, settings_of
 from pipelines.data import (
     Loaders,
@@ -97,7 +97,7 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Map
         try:
             finish(Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test))
         except KeyboardInterrupt:
-            resume = f"recon-train --resume {folder}"
+            resume = command_line("recon-train", "--resume", folder)
             raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
 
 
@@ -235,7 +235,7 @@ def finish(run: Run) -> None:
     kind.save_picture(run.folder / "summary.png", run, rows, settings, note)
     kind.print_tables({run.name: summary}, note)
     print(f"Picture: {run.folder / 'summary.png'}")
-    print(f"Curves:  tensorboard --logdir {run.folder}")
+    print(f"Curves:  {command_line('tensorboard', '--logdir', run.folder)}")
 
 
 _SAMPLE_NOTICE = """\

@@ -17,8 +17,8 @@ import configs
 from pipelines.classification.task import ClassificationTask
 from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
 from pipelines.recorder import COLUMNS
-from pipelines.task import ReconstructionTask
 from pipelines.stored import damaged, read_json
+from pipelines.task import ReconstructionTask
 from pipelines.train import check_settings, open_data
 from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings, flat
 from pipelines.tuning.ledger import Ledger, overlay
