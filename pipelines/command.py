@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import shlex
@@ -13,6 +14,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from rich.console import Console
 
 from pipelines.bounds import BOUNDS
 from pipelines.failures import SHOWN, sentence_of
@@ -67,6 +70,22 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}", help="print it and exit")
 
 
+def terminal(width: int) -> Console:
+    """Where tables are printed: names stay as they are, whatever brackets and colons they have.
+
+    Args:
+        width: in columns, where the output is no terminal.
+    """
+    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False, highlight=False)
+
+
+def show_any_name() -> None:
+    """Write what the terminal's encoding cannot show as an escape: a name must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class Interrupted(BaseException):
     """Raised where a run stopped on a signal with its state saved; the message says how to resume."""
 
@@ -95,6 +114,7 @@ def run_command(command: Callable[[list[str]], None], argv: Sequence[str] | None
         command: takes the arguments; raises InputError for what the user can mend.
         argv: the arguments, by default the process's own.
     """
+    show_any_name()
     quiet_libraries()
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():

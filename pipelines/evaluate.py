@@ -268,7 +268,7 @@ def _write(
     out: Path,
     arguments: argparse.Namespace,
     devices: Sequence[torch.device],
-    machine: dict[str, Any],
+    machine: Environment,
 ) -> None:
     """The table, the summary and the report, from the parts."""
     runs = evaluation.runs

@@ -9,7 +9,10 @@ import re
 from recon.errors import InputError
 
 SHOWN = 40  # characters of a long name
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+CANNOT_WRITE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+    errno.ELOOP,
+)
 NO_SHARED_MEMORY = ("shared memory", "Bus error", "No space left on device", "unable to mmap", "unable to resize")
 NO_MEMORY = ("Unable to allocate", "can't allocate memory", "out of memory", "bad_alloc")
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -29,7 +27,7 @@ from data_prep import (
 from data_prep.cache import reason
 from data_prep.nifti import nifti_name, read_nifti
 from pipelines.bounds import COILS, NOISE, PHOTONS, SEED, SIDE
-from pipelines.command import Parser, real, run_command, whole
+from pipelines.command import Parser, real, run_command, terminal, whole
 from pipelines.data import tell_undersampled
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
@@ -151,7 +149,7 @@ def _index(data: Path, challenge: str) -> None:
             ", ".join(sorted({volume.acquisition for volume in volumes})),
             f"{sum(volume.has_target for volume in volumes)}/{len(volumes)}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    terminal(120).print(table)
 
 
 def _check_simulation(arguments: argparse.Namespace) -> None:

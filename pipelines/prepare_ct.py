@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from data_prep import (
@@ -120,4 +118,4 @@ def _cells(volumes: Sequence[CTVolume]) -> list[str]:
 
 
 def _print(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    terminal(120).print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,12 @@ from jsonargparse import Namespace
 from pipelines.checkpoints import build_task
 from pipelines.checks import open_data
 from pipelines.cluster import check_address, check_installed, check_storage, check_temporary_folder, here, ray_cluster
-from pipelines.command import Interrupted
+from pipelines.command import Interrupted, command_line
 from pipelines.config import settings_of
 from pipelines.data import describe_data
 from pipelines.kinds import kind_of
 from pipelines.run_folder import make_folder, write_config
+from pipelines.stored import read_json, read_text
 from recon.errors import InputError
 
 RETRIES = 3  # times that lost workers are replaced
@@ -54,10 +54,11 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
             if config.ray_address is not None:
                 check_storage(ray, folder.resolve())
             write_config(folder, settings_of(config))
-            print(f"Run folder: {folder}\nCurves:  tensorboard --logdir {folder}", flush=True)
+            print(f"Run folder: {folder}\nCurves:  {command_line('tensorboard', '--logdir', folder)}", flush=True)
             _fit(config, folder.resolve(), resources)
     except KeyboardInterrupt:
-        raise Interrupted(f"the last whole epoch is saved; go on with: recon-train --resume {folder}") from None
+        resume = command_line("recon-train", "--resume", folder)
+        raise Interrupted(f"the last whole epoch is saved; go on with: {resume}") from None
     _report(config, folder)
 
 
@@ -106,11 +107,11 @@ def _fit(config: Namespace, folder: Path, resources: dict[str, float]) -> None:
     except ray_train.TrainingFailedError as error:
         raise InputError(
             f"workers were lost more than {RETRIES} times ({_first_line(error)}); the last whole epoch is saved, go on "
-            f"with: recon-train --resume {folder}"
+            f"with: {command_line('recon-train', '--resume', folder)}"
         ) from None
     refused = state / REFUSED
     if refused.exists():
-        raise InputError(refused.read_text())
+        raise InputError(read_text(refused))
     shutil.rmtree(state, ignore_errors=True)
 
 
@@ -134,13 +135,13 @@ def _train_as_worker(settings: dict[str, Any]) -> None:
     try:
         train(["--resume", str(folder)], placement=placement)
     except InputError as error:  # it would happen again: not Ray's to mend
-        (folder / "ray" / REFUSED).write_text(str(error))
+        (folder / "ray" / REFUSED).write_text(str(error), encoding="utf-8", errors="surrogateescape")
     except SystemExit:  # another worker said why
         pass
 
 
 def _report(config: Namespace, folder: Path) -> None:
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_json(folder / "summary.json", dict[str, Any])
     with torch.device("meta"):
         kind = kind_of(build_task(config))
     kind.print_tables(

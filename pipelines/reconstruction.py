@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -21,7 +18,7 @@ from tqdm import tqdm
 from data_prep import CTVolume, FastMRIDataset, HUDataset, HUVolume, Volume, center_crop, write_hdf5
 from data_prep.nifti import write_nifti, write_nifti_like
 from pipelines.arithmetic import exact_arithmetic
-from pipelines.command import Interrupted
+from pipelines.command import Interrupted, terminal
 from pipelines.data import ReconstructionDataset
 from pipelines.task import ReconstructionTask, denormalise
 from recon.errors import InputError
@@ -85,7 +82,7 @@ def reconstruct_all(task: ReconstructionTask, jobs: Sequence[Job], batch_size: i
     except KeyboardInterrupt:
         done = f"{table.row_count} of {len(jobs)} volumes are written, each whole"
         raise Interrupted(f"{done}; the same command goes on with the others") from None
-    Console(width=None if sys.stdout.isatty() else 104).print(table, highlight=False)
+    terminal(104).print(table)
 
 
 def reconstruct(
@@ -192,4 +189,4 @@ def _row(job: Job, images: Tensor, target: Tensor) -> list[str]:
         quality = [f"{value:.{digits}f}" for value, digits in zip(values, (2, 4), strict=True)]
     if isinstance(job.volume, Volume):
         mask = "the file's" if job.volume.has_mask else "the run's"
-    return [escape(job.volume.name), mask, str(n_slices), f"{rows} x {columns}", *quality, escape(job.path.name)]
+    return [job.volume.name, mask, str(n_slices), f"{rows} x {columns}", *quality, job.path.name]

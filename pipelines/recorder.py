@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data_prep import replace_file
-from pipelines.command import Interrupted
+from pipelines.command import Interrupted, command_line
 from pipelines.run_folder import write_csv
 from pipelines.training import TrainedTask
 
@@ -142,7 +142,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
         return mean[0], float(mean[1])
 
     def _leave(self, state: str = "everything up to here is saved") -> NoReturn:
-        raise Interrupted(f"{state}; go on with: recon-train --resume {self.folder}")
+        raise Interrupted(f"{state}; go on with: {command_line('recon-train', '--resume', self.folder)}")
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         path = self.folder / "checkpoints" / f"{name}.ckpt"

@@ -13,10 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any
 
 import torch
 import yaml
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from data_prep import replace_file
@@ -25,11 +26,22 @@ from recon import __version__
 from recon.errors import InputError
 
 
-class Environment(TypedDict, extra_items=Any):  # type: ignore[call-arg]
-    """Of environment.json: what :func:`environment` gives, and what each further start adds."""
+@with_config(ConfigDict(extra="allow"))  # what another version has written beside stays
+class Environment(TypedDict, total=False):
+    """Of environment.json: what :func:`environment` gives, the seed, and what each further start adds."""
 
-    command: NotRequired[str]
-    resumed: NotRequired[list[dict[str, Any]]]
+    command: str
+    started: str
+    version: str
+    git_commit: str | None
+    device: str
+    cpu: str
+    threads: int
+    python: str
+    platform: str
+    versions: dict[str, str]
+    seed: int
+    resumed: list[dict[str, Any]]
 
 
 LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
@@ -111,20 +123,22 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Environment:
     """Versions, commit, machine and command: what is needed to repeat a run beside its configuration."""
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "version": __version__,
-        "git_commit": _git_commit(),
-        "device": device,
-        "cpu": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
-    }
+    return Environment(
+        {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "version": __version__,
+            "git_commit": _git_commit(),
+            "device": device,
+            "cpu": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: metadata.version(name) for name in LIBRARIES},
+        }
+    )
 
 
 def write_environment(folder: Path, device: str, seed: int) -> None:
@@ -148,7 +162,7 @@ def read_environment(path: Path) -> Environment:
     return read_json(path, Environment)
 
 
-def resumed(first: Environment, now: Mapping[str, Any]) -> dict[str, Any]:
+def resumed(first: Environment, now: Mapping[str, Any]) -> Environment:
     """An environment with what a further start adds."""
     return {**first, "resumed": [*first.get("resumed", []), dict(now)]}
 

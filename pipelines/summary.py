@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipelines.command import terminal
 from pipelines.qualities import BASELINES, Row
 
 SHIFT_ERRORS = {
@@ -160,8 +158,8 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
         summaries: by run name, what :func:`summarise` gives.
         note: on what data.
     """
-    console = Console(width=None if sys.stdout.isatty() else 104)
-    console.print(f"\n[bold]{escape(note)}[/bold]", highlight=False)
+    console = terminal(104)
+    console.print(f"\n{note}", style="bold")
     quality = _table("Quality", "PSNR (dB)", "SSIM", "NMSE", "cases")
     baselines: list[Any] = []
     for run, summary in summaries.items():
@@ -170,7 +168,7 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
                 baselines.append(summary[key])
                 quality.add_row(name, *_quality_cells(summary[key]))
         quality.add_row(run, *_quality_cells(summary.get("plain", {})))
-    console.print(quality, "Mean ± 2 sd over the cases: volumes (MRI) or images (CT).", highlight=False)
+    console.print(quality, "Mean ± 2 sd over the cases: volumes (MRI) or images (CT).")
     protocols = dict.fromkeys(p for summary in summaries.values() for p, part in summary.items() if "n_exact" in part)
     if not protocols:
         return
@@ -182,8 +180,8 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
             if protocol in summary:
                 margin = _smallest_margin(summary) if protocol == "equivariance" else ""
                 name = run if len(protocols) == 1 else f"{protocol}: {run}"
-                shifts.add_row(escape(name), *_shift_cells(summary[protocol], margin))
-    console.print(shifts, _SHIFT_CAPTION, highlight=False)
+                shifts.add_row(name, *_shift_cells(summary[protocol], margin))
+    console.print(shifts, _SHIFT_CAPTION)
 
 
 def _smallest_margin(summary: Mapping[str, Any]) -> str:

@@ -220,7 +220,7 @@ def finish(run: Run) -> dict[str, Any]:
     kind.save_picture(run.folder / "summary.png", run, rows, settings, note)
     kind.print_tables({run.name: summary}, note)
     print(f"Picture: {run.folder / 'summary.png'}")
-    print(f"Curves:  tensorboard --logdir {run.folder}")
+    print(f"Curves:  {command_line('tensorboard', '--logdir', run.folder)}")
     return summary
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipelines.command import terminal
 from pipelines.qualities import Row
 from pipelines.summary import summarise_margins
 
@@ -111,8 +109,8 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
         summaries: by run name, what :func:`summarise` gives.
         note: on what data.
     """
-    console = Console(width=None if sys.stdout.isatty() else 112)
-    console.print(f"\n[bold]{escape(note)}[/bold]", highlight=False)
+    console = terminal(112)
+    console.print(f"\n{note}", style="bold")
     table = Table("")
     for name in ("accuracy", "shifted", "worst case", "consistency", "logit change", "images", "ties"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -121,8 +119,8 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
         table.add_section()
         for run, summary in summaries.items():
             if protocol in summary:
-                table.add_row(escape(f"{protocol}: {run}"), *_cells(summary[protocol]))
-    console.print(table, _CAPTION, highlight=False)
+                table.add_row(f"{protocol}: {run}", *_cells(summary[protocol]))
+    console.print(table, _CAPTION)
 
 
 def _cells(part: Mapping[str, Any]) -> list[str]:

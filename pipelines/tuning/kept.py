@@ -41,7 +41,7 @@ class Settings:
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
     scheduler: Literal["asha", "pbt", "none"]
     searcher: Literal["random", "optuna"]
-    objectives: Annotated[tuple[tuple[str, Literal["max", "min"]], ...], Len(1)]
+    objectives: Annotated[tuple[tuple[str, Annotated[str, Field(pattern="^(max|min)$")]], ...], Len(1)]
     seed: Count
     max_epochs: Annotated[int, Field(ge=-1, lt=2**31)]
     grace: Positive
@@ -76,8 +76,8 @@ class KeptSweep:
     """What sweep.json holds; the space as it was written."""
 
     settings: Settings
-    config: dict[str, Any]
-    space: dict[str, Any]
+    config: Mapping[str, Any]
+    space: Mapping[str, Any]
     environment: Environment
 
 

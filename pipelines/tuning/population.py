@@ -61,14 +61,14 @@ def start_schedule(folder: Path, number: int, point: Mapping[str, Any]) -> None:
         write_json(folder / SCHEDULE, {"trial": number, "start": dict(point), "changes": []})
 
 
-def read_schedule(folder: Path) -> Schedule | dict[str, Any]:
+def read_schedule(folder: Path) -> dict[str, Any]:
     """What schedule.json says; nothing where there is none.
 
     Raises:
         InputError: it is damaged.
     """
     path = folder / SCHEDULE
-    return read_json(path, Schedule) if path.exists() else {}
+    return dict(read_json(path, Schedule)) if path.exists() else {}
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipelines.command import terminal
 from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED, RUNNING, Ledger, Trial, number_of
 from pipelines.tuning.trial import FAILED as FAILED_KEY
 
@@ -39,7 +39,7 @@ class Progress(Callback):
     def setup(self, *args: Any, **info: Any) -> None:
         """Begin to show."""
         if sys.stdout.isatty():
-            self._live = Live(self._table(), refresh_per_second=2)
+            self._live = Live(self._table(), console=terminal(120), refresh_per_second=2)
             self._live.start()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -141,7 +141,7 @@ def trials_table(ledger: Ledger, metrics: Sequence[str]) -> Table:
 
 def print_trials(ledger: Ledger, metrics: Sequence[str]) -> None:
     """Print all trials."""
-    Console(width=None if sys.stdout.isatty() else 120).print(trials_table(ledger, metrics))
+    terminal(120).print(trials_table(ledger, metrics))
 
 
 def say_point(point: dict[str, Any]) -> str:
@@ -152,7 +152,7 @@ def say_point(point: dict[str, Any]) -> str:
 def _reason(trial: Any) -> str:
     """Why Ray says that it failed, in a sentence."""
     try:
-        text = Path(trial.error_file).read_text().rpartition("Failure # ")[2]
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="backslashreplace").rpartition("Failure # ")[2]
     except (OSError, TypeError):
         text = ""
     if any(word in text for word in ("OutOfMemory", "out of memory", "memory pressure")):

@@ -156,15 +156,15 @@ class CircularConv3d(_CircularConv, nn.Conv3d):
     """A 3-D convolution that pads circularly."""
 
 
-class CircularConvTranspose1d(_CircularConvTranspose, nn.ConvTranspose1d):  # type: ignore[misc]
+class CircularConvTranspose1d(_CircularConvTranspose, nn.ConvTranspose1d):
     """A 1-D transposed convolution that wraps around."""
 
 
-class CircularConvTranspose2d(_CircularConvTranspose, nn.ConvTranspose2d):  # type: ignore[misc]
+class CircularConvTranspose2d(_CircularConvTranspose, nn.ConvTranspose2d):
     """A 2-D transposed convolution that wraps around."""
 
 
-class CircularConvTranspose3d(_CircularConvTranspose, nn.ConvTranspose3d):  # type: ignore[misc]
+class CircularConvTranspose3d(_CircularConvTranspose, nn.ConvTranspose3d):
     """A 3-D transposed convolution that wraps around."""
 
 

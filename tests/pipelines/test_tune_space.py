@@ -148,7 +148,7 @@ def sweep_of(folder: Path, figures: dict[int, tuple[str, list[tuple[float, float
         ledger.write(Trial(number, {"optimizer.lr": 10.0**-number}, status))
         ledger.run_folder(number).mkdir()
         lines = [f"{epoch},{psnr},{error}" for epoch, (psnr, error) in enumerate(rows)]
-        (ledger.run_folder(number) / "metrics.csv").write_text("\n".join(["epoch,val_psnr,val_nmse_eq", *lines]))
+        (ledger.run_folder(number) / "metrics.csv").write_text("\n".join(["epoch,val_psnr,val_nmse_eq", *lines, ""]))
     return Ledger(folder)
 
 
