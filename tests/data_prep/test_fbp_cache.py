@@ -308,7 +308,7 @@ def test_observations_that_are_not_finite_are_named(root, computed, cache):
 
 def test_sources_that_break_are_named(volumes):
     volumes[1].path.write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"observation_train_001\.hdf5 is truncated"):
+    with pytest.raises(InputError, match=r"observation_train_001\.hdf5 is not a readable HDF5 file"):
         make(volumes)
     volumes[1].path.unlink()
     with pytest.raises(InputError, match=r"observation_train_001\.hdf5 cannot be read \(No such file"):

@@ -157,7 +157,7 @@ def test_flags_that_cannot_be(capsys, run, tmp_path):
     assert "no device" in refused(capsys, run, *out, "--devices", "cuda:99")
     assert "--shifts" in refused(capsys, run, *out, "--shifts", "-3")
     assert "--batch-size" in refused(capsys, run, *out, "--batch-size", "0")
-    assert "side of 32" in refused(capsys, run, *out, "--max-shift", "100000")
+    assert "side of 32" in refused(capsys, run, *out, "--max-shift", "10000")
     assert "twice" in refused(capsys, run, *out, "--noise-levels", "0.1", "0.10")
     assert "folder multicoil_val" in refused(capsys, run, *out, "--dataset.challenge", "multicoil")
     assert "image height 30" in refused(capsys, run, *out, "--dataset.image_size", "[30, 32]")

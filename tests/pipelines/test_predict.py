@@ -241,7 +241,7 @@ def test_files_that_this_job_did_not_write_are_neither_skipped_nor_overwritten(r
     assert "file1.h5" in refuse(capsys, main, run, inputs, "--out", out)
     (tmp_path / "file0.nii.gz").write_bytes(b"no NIfTI")
     flags = ["--format", "nifti", "--out", tmp_path]
-    assert "not a readable NIfTI file" in refuse(capsys, main, run, inputs / "file0.h5", *flags)
+    assert "not a readable NIfTI volume" in refuse(capsys, main, run, inputs / "file0.h5", *flags)
 
 
 def test_a_checkpoint_can_be_named(run, volumes, tmp_path):
@@ -325,10 +325,10 @@ FLAGS = {
     "an empty out": (["{run}", "{volumes}", "--out="], "cannot be empty"),
     "a mistyped format": (["{run}", "{volumes}", "--out=o", "--format=nfti"], "did you mean 'nifti'"),
     "a mistyped flag": (["{run}", "{volumes}", "--out=o", "--batchsize=2"], "--batchsize"),
-    "no batch": (["{run}", "{volumes}", "--out=o", "--batch-size=0"], "--batch-size is 0"),
+    "no batch": (["{run}", "{volumes}", "--out=o", "--batch-size=0"], "--batch-size: '0' is not a whole number from 1"),
     "no device": (["{run}", "{volumes}", "--out=o", "--device=abacus"], "no device 'abacus'"),
     "no size": (["{run}", "{volumes}", "--out=o", "--dataset.image_size=320"], "is not a size"),
-    "an impossible size": (["{run}", "{volumes}", "--out=o", "--dataset.image_size=[0, 4]"], "image_size is [0, 4]"),
+    "an impossible size": (["{run}", "{volumes}", "--out=o", "--dataset.image_size=[0, 4]"], "'[0, 4]' is not a size"),
     "no such run": (["nowhere", "{volumes}", "--out=o"], "there is no run folder nowhere"),
     "no run folder": (["{volumes}", "{volumes}", "--out=o"], "no config.yaml"),
     "no such checkpoint": (["{run}/checkpoints/none.ckpt", "{volumes}", "--out=o"], "there is no checkpoint"),
