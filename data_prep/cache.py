@@ -29,8 +29,8 @@ def cache_folder() -> Path:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Return a hidden, unused name in the same folder (so that a rename onto `path` is atomic)."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    """Return a hidden, unused, short name in the same folder (so that a rename onto `path` is atomic)."""
+    return path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _path(volume: CTVolume, made_from: dict[str, Any]) -> Path:
     """Each folder and setting has a folder of its own, so that two runs with other filters do not undo each other."""
     source = volume.path.parent.resolve()
     settings = [str(source), *(str(made_from[key]) for key in ("geometry", "window", "frequency_scaling"))]
-    key = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join(settings).encode(errors="surrogateescape")).hexdigest()[:16]
     return cache_folder() / "fbp" / f"{source.name}-{key}" / f"fbp_{volume.path.name}"
 
 

@@ -74,7 +74,7 @@ def index_file(folder: Path, kind: str) -> Path:
         folder: holds the files.
         kind: what they are read as, for instance singlecoil.
     """
-    key = hashlib.sha256(f"{Path(folder).resolve()}\n{kind}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{Path(folder).resolve()}\n{kind}".encode(errors="surrogateescape")).hexdigest()[:16]
     return cache_folder() / "index" / f"{Path(folder).resolve().name}-{key}.json"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired
 import torch
 from annotated_types import Len
 from jsonargparse import Namespace
-from pydantic import AfterValidator, InstanceOf
+from pydantic import AfterValidator, InstanceOf, Strict
 from torch import Tensor, nn
 from typing_extensions import TypeAliasType, TypedDict
 
@@ -40,7 +40,7 @@ Progress = TypeAliasType("Progress", "dict[str, Progress] | bool | Count")
 class Weights(TypedDict):
     """What every checkpoint has."""
 
-    state_dict: dict[str, Dense]
+    state_dict: dict[Annotated[str, Strict()], Dense]
 
 
 class OptimizerState(TypedDict):

@@ -194,7 +194,10 @@ def load(path: Path) -> Namespace:
     Raises:
         InputError: the file is missing or is not a configuration of ours.
     """
-    return parse(["--config", str(path)])
+    try:
+        return parse(["--config", str(path)])
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 def settings_of(config: Namespace) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: f
     """
     result = out / f"{output_name(path)}{SUFFIXES[file_format]}"
     source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if in_hu(path) else [])])
-    made_by = f"recon-predict {hashlib.sha256(source.encode()).hexdigest()[:32]}"
+    made_by = f"recon-predict {hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:32]}"
     if result.exists():
         if result.samefile(path):
             raise InputError(f"{path} would be written over with its own reconstruction: give another --out than {out}")
