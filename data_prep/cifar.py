@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from data_prep.cache import open_file
 from data_prep.labelled import check_labels
 from data_prep.small_images import Part, SmallImageDataset, part_name
 from recon.errors import InputError
@@ -150,7 +151,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or holds anything else.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             found = _ArrayUnpickler(file, encoding="latin1").load()
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: unpack the archive again.") from error

@@ -15,7 +15,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 from pydicom.pixels import apply_rescale
 
-from data_prep.cache import reason
+from data_prep.cache import open_file, reason
 from data_prep.notes import note
 from recon.errors import InputError
 
@@ -81,7 +81,7 @@ def dicom_files(folder: Path) -> list[Path]:
 def is_slice(path: Path) -> bool:
     """Whether a file says inside that it is DICOM, or is called so."""
     try:
-        return path.suffix.lower() in SUFFIXES or is_dicom(path)
+        return path.suffix.lower() in SUFFIXES or (path.is_file() and is_dicom(path))
     except OSError:
         return False
 
@@ -91,7 +91,7 @@ def _may_be_slice(path: Path) -> bool:
     if path.suffix and not path.suffix[1:].isdigit():
         return False
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD)
     except OSError:
         return True  # it will be told when it is read
@@ -137,6 +137,8 @@ def _read(path: Path, whole: bool = True) -> pydicom.Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are not to the letter of the standard
+            if path.exists() and not path.is_file():
+                raise OSError("it is no file")
             return pydicom.dcmread(path, defer_size=None if whole else LARGE)
     except DAMAGE as error:
         raise _damaged(path, error) from error
@@ -153,7 +155,8 @@ def _pixels(header: pydicom.Dataset, path: Path) -> np.ndarray:
             return values
     except DAMAGE as error:
         syntax = header.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed and "PixelData" in header:
+        known = isinstance(syntax, pydicom.uid.UID) and syntax.is_transfer_syntax
+        if known and syntax.is_compressed and "PixelData" in header:
             raise InputError(
                 f"{path}: its pixels, compressed as {syntax.name}, cannot be read ({reason(error)}): decompress the "
                 "series, or copy it again."

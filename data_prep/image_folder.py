@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.cache import reason
+from data_prep.cache import open_file, reason
 from data_prep.labelled import SPLITS
 from data_prep.remember import describe_files, index_file
 from recon.errors import InputError, check_choice
@@ -78,7 +78,7 @@ def check_image(path: Path) -> None:
         InputError: names the file.
     """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with open_file(path) as file, Image.open(file) as image:
             end = ENDS.get(image.format or "")
             _check_mode(image, path)
             if image.format == "PNG":
@@ -105,7 +105,7 @@ def read_image(path: Path) -> Tensor:
         InputError: names the file.
     """
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             _check_mode(image, path)
             if image.mode in SIXTEEN_BITS:
                 grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535  # rounded

@@ -90,6 +90,8 @@ def try_command(command: Command, folder: Path, limits: Limits) -> Judgement:
         verdict = "memory" if _MEMORY.search(text) else "crash" if code < 0 else "exit 1"
         name = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return Judgement(verdict, f"{name}: {_last_line(text)} at {_place(text)}", text)
+    if code == BAD_INPUT and _MEMORY.search(text):
+        return Judgement("memory", _last_line(text), text)
     if code == BAD_INPUT and (wrong := not_one_sentence(text)):
         return Judgement("not one sentence", wrong, text)
     written = [path for path, digest in contents(folder).items() if before.get(path) != digest]

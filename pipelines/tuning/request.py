@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import Namespace
 
 import configs
+from pipelines.bounds import MOST_CPUS
 from pipelines.checks import check_settings, open_data
 from pipelines.classification.task import ClassificationTask
 from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
@@ -169,7 +170,7 @@ def _check_numbers(chosen: Mapping[str, Any]) -> None:
         "retries": 0,
     }
     for key, smallest in least.items():
-        value, most = chosen[key], MOST_SAMPLES if key == "samples" else 2**31 - 1
+        value, most = chosen[key], {"samples": MOST_SAMPLES, "cpus_per_trial": MOST_CPUS}.get(key, 2**31 - 1)
         if value is None and key == "concurrent":
             continue
         if type(value) is not int or not smallest <= value <= most:

@@ -423,6 +423,15 @@ def test_one_of_a_pair_without_the_other(tmp_path, kind, nested):
         dataset(tmp_path)
 
 
+def test_a_lost_link_is_named(tmp_path):
+    write_ct(tmp_path, {"train": 2})
+    path = tmp_path / "observation_train_001.hdf5"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere.hdf5")
+    with pytest.raises(InputError, match=r"observation_train_001\.hdf5"):
+        dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
