@@ -123,7 +123,8 @@ class _Operations:
             return
         self.heard += 1
         if self.names is not None:
-            os.write(self.names, f"{event} {os.path.relpath(path, self.folder)}\n".encode())
+            told = os.fsdecode(arguments[1]) if event == "os.rename" else path  # where it goes says more
+            os.write(self.names, f"{event} {os.path.relpath(told, self.folder)}\n".encode())
         if self.heard == self.number and not self.after:
             _die()
         elif self.heard == self.number:

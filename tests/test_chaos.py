@@ -8,31 +8,49 @@ import pytest
 import torch
 
 from benchmarks.chaos import Chaos, differences
-from benchmarks.forks import ready_to_fork
+from tests.fresh import fresh_process
+
+
+def make(folder):
+    return Chaos(folder, seed=0)
 
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory):
-    with ready_to_fork(tmp_path_factory.mktemp("cache")):
-        yield Chaos(tmp_path_factory.mktemp("chaos"), seed=0)
+    """Calls a function of the trials in a process of its own."""
+    with fresh_process(make, tmp_path_factory.mktemp("chaos")) as call:
+        yield call
+
+
+def at_operation(chaos, what, after):
+    name = what.split()[1]
+    number = next(i for i, line in enumerate(chaos.operations) if line.startswith("os.rename") and name in line)
+    return chaos.at_operation(number, after)
+
+
+def at_random(chaos):
+    return chaos.at_random()
+
+
+def whole_run(chaos):
+    return chaos.whole
 
 
 @pytest.mark.parametrize(("what", "after"), [("rename config.yaml", False), ("rename last.ckpt", True)])
 def test_killed_at_an_operation(chaos, what, after):
-    name = what.split()[1]
-    number = next(i for i, line in enumerate(chaos.operations) if line.startswith("os.rename") and name in line)
-    trial = chaos.at_operation(number, after)
+    trial = chaos(at_operation, what, after)
     assert trial.killed
     assert trial.wrong == []
 
 
 def test_killed_at_a_random_moment(chaos):
-    assert chaos.at_random().wrong == []
+    assert chaos(at_random).wrong == []
 
 
 def test_another_end_is_seen(chaos, tmp_path):
-    run = shutil.copytree(chaos.whole, tmp_path / "run")
-    assert differences(chaos.whole, run) == []
+    whole = chaos(whole_run)
+    run = shutil.copytree(whole, tmp_path / "run")
+    assert differences(whole, run) == []
     table, path = run / "metrics.csv", run / "checkpoints" / "last.ckpt"
     table.write_text(table.read_text() + table.read_text().splitlines()[-1] + "\n")
     (run / ".metrics.csv.0.tmp").touch()
@@ -41,7 +59,7 @@ def test_another_end_is_seen(chaos, tmp_path):
     name, weights = next((name, value) for name, value in checkpoint["state_dict"].items() if value.is_floating_point())
     checkpoint["state_dict"][name] = torch.nextafter(weights, weights + 1)
     torch.save(checkpoint, path)
-    assert differences(chaos.whole, run) == [
+    assert differences(whole, run) == [
         "other weights in last.ckpt",
         "other rows in metrics.csv: epochs [0, 1, 1], not [0, 1]",
         "1 temporary files are left, such as .metrics.csv.0.tmp",

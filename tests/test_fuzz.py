@@ -10,21 +10,38 @@ import numpy as np
 import pytest
 
 from benchmarks import fuzz
-from benchmarks.forks import ready_to_fork
 from benchmarks.fuzz.judge import Command, Limits, not_one_sentence, try_command
 from benchmarks.fuzz.suite import OF_NAME, Suite
 from data_prep.cache import temporary_sibling
 from pipelines.command import run_command
 from recon.errors import InputError
+from tests.fresh import fresh_process
 
 CASES = 4
 LIMITS = Limits(60, 4)
 
 
+def make(folder):
+    return Suite(folder, LIMITS)
+
+
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    with ready_to_fork(tmp_path_factory.mktemp("cache")):
-        yield Suite(tmp_path_factory.mktemp("fuzz"), LIMITS)
+    """Calls a function of the suite in a process of its own."""
+    with fresh_process(make, tmp_path_factory.mktemp("fuzz")) as call:
+        yield call
+
+
+def faults(suite, family):
+    return list(suite.run(family, CASES, 0)), sum(suite.counts[family].values())
+
+
+def summary(suite, task):
+    return (suite.inputs.run(task) / "summary.json").exists()
+
+
+def arguments(suite, family, seed):
+    return suite.case(family, seed)[0].argv
 
 
 def test_families():
@@ -33,13 +50,12 @@ def test_families():
 
 @pytest.mark.parametrize("family", fuzz.FAMILIES)
 def test_damaged_input_is_answered(suite, family):
-    assert list(suite.run(family, CASES, 0)) == []
-    assert sum(suite.counts[family].values()) == CASES
+    assert suite(faults, family) == ([], CASES)
 
 
 def test_undamaged_input_is_no_reason_to_complain(suite):
     for task in ("mri", "ct", "cifar10"):
-        assert (suite.inputs.run(task) / "summary.json").exists()
+        assert suite(summary, task)
 
 
 def of_the_program(argv):
@@ -112,11 +128,9 @@ def test_planted_fault_is_seen(tmp_path, main, verdict):
     assert (judgement.why == "") == (verdict == "exit 2")
 
 
-def test_a_case_is_repeated_by_its_seed(suite, tmp_path):
-    made = []
-    for _ in range(2):
-        made.append(suite.case("spaces", 7)[0].argv)
-    assert made[0] == made[1] != suite.case("spaces", 8)[0].argv
+def test_a_case_is_repeated_by_its_seed(suite):
+    made = [suite(arguments, "spaces", seed) for seed in (7, 7, 8)]
+    assert made[0] == made[1] != made[2]
 
 
 @pytest.mark.parametrize(

@@ -235,4 +235,4 @@ def render_report(report: Report) -> str:
 def write_report(path: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
     with replace_file(path) as temporary:
-        temporary.write_text(render_report(report), encoding="utf-8")
+        temporary.write_text(render_report(report), encoding="utf-8", errors="backslashreplace")
