@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from data_prep import LoDoPaBDataset, bundled_mri, coil_maps, index_folder, simulate_kspace, write_fastmri
-from pipelines.command import Parser, run_command
+from pipelines.command import Parser, run_command, terminal
 from pipelines.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.run_folder import make_folder
 from recon.errors import InputError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from data_prep import (
     write_lodopab,
 )
 from data_prep.ct_volume import N_SAMPLES, PARTS
+from pipelines.command import terminal
 from pipelines.run_folder import make_folder
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB
