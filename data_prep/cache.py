@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -29,8 +29,8 @@ def cache_folder() -> Path:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Return a hidden, unused name in the same folder (so that a rename onto `path` is atomic)."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    """Return a hidden, unused, short name in the same folder (so that a rename onto `path` is atomic)."""
+    return path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
 
 
 @contextmanager
@@ -50,6 +50,17 @@ def replace_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe or a device, which would be waited on for ever.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is a pipe or a device, not a file")
+    return path.open("rb")
 
 
 def reason(error: BaseException) -> str:
@@ -73,4 +84,4 @@ def write_hdf5(path: Path, datasets: Mapping[str, Any], attributes: Mapping[str,
             file[name] = values
         file.attrs.update(attributes or {})
     with replace_file(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())

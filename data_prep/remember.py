@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_prep.cache import cache_folder, reason, replace_file
 from recon.errors import InputError
 
-VERSION = 1  # raise it when a volume's class or its validation changes: old indices are then built anew
+VERSION = 2  # raise it when a volume's class or its validation changes: old indices are then built anew
 
 Described = TypeVar("Described")
 
@@ -74,7 +74,7 @@ def index_file(folder: Path, kind: str) -> Path:
         folder: holds the files.
         kind: what they are read as, for instance singlecoil.
     """
-    key = hashlib.sha256(f"{Path(folder).resolve()}\n{kind}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{Path(folder).resolve()}\n{kind}".encode(errors="surrogateescape")).hexdigest()[:16]
     return cache_folder() / "index" / f"{Path(folder).resolve().name}-{key}.json"
 
 
@@ -92,7 +92,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({reason(error)}): restore or remove it.") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): restore it or leave it out.") from error
     return status.st_size, status.st_mtime_ns
 
 

@@ -21,7 +21,7 @@ def stable_seed(*parts: int | str) -> tuple[int, ...]:
         Four integers in [0, 2**32), which `numpy.random.default_rng` and `RandomState.seed` both take.
     """
     text = ";".join(f"{type(part).__name__}:{len(str(part))}:{part}" for part in parts)
-    digest = hashlib.sha256(text.encode()).digest()
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).digest()
     return tuple(int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(4))
 
 
