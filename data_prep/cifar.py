@@ -178,6 +178,9 @@ def _read_batch(path: Path, key: str, n_classes: int) -> tuple[np.ndarray, np.nd
         )
     if len(labels) != len(data):
         raise InputError(f"{path} holds {len(data)} images, but {len(labels)} {key!r}: unpack the archive again.")
+    largest = max(labels, key=abs, default=0)
+    if abs(largest) >= 2**63:
+        raise InputError(f"{path} holds a label of {largest.bit_length()} bits: unpack the archive again.")
     return data.reshape(-1, 3, SIDE, SIDE), check_labels(np.array(labels, np.int64), n_classes, path)
 
 

@@ -26,7 +26,8 @@ def sentence_of(error: Exception) -> str | None:
     text = str(error).strip()
     if isinstance(error, InputError):
         # one that a loading process found carries a traceback; its own sentence stands last
-        return text.rpartition("InputError: ")[2] if "Original Traceback" in text else text
+        text = text.rpartition("InputError: ")[2] if "Original Traceback" in text else text
+        return "\\n".join(text.splitlines())  # a name may hold a line break
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         where = f" ({error.filename})" if error.filename else ""
         return f"cannot write{where}: {os.strerror(error.errno)}; give another --out folder"

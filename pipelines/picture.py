@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from data_prep import LoDoPaBDataset, Sample, center_crop, replace_file, stable_seed
 from pipelines.arithmetic import exact_arithmetic
@@ -79,7 +80,7 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         ),
         (f"f(T x) - T f(x), own scale\n{nmse}", pixels(moved - expected), _diverging(moved - expected)),
     ]
-    with matplotlib.rc_context({"font.size": 9}):
+    with matplotlib.rc_context({"font.size": 9, "text.parse_math": False}):  # a name with $ is no formula
         measured = dataset.observation(index) if isinstance(dataset, LoDoPaBDataset) else None
         n_before = 0 if measured is None else 1
         figure = Figure(figsize=(14 + 3 * n_before, 7.4), layout="constrained")
@@ -92,8 +93,21 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         volume = dataset.volumes[int(sample.volume)]
         figure.suptitle(f"{volume.name}, slice {int(sample.slice)}, image intensities in the file's units (a.u.)")
         figure.supxlabel(note, fontsize=8)
-        with replace_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
+        save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a PNG, whole or not at all; bytes of names that are not UTF-8 are shown as escapes."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(readable(text.get_text()))
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def readable(name: str) -> str:
+    """A name with escapes for what cannot be drawn."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _diverging(difference: torch.Tensor) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -54,11 +55,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table, whole or not at all."""
-    with replace_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+    """Write a table, whole or not at all; names that are not UTF-8 keep their bytes."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(header)
+    writer.writerows(rows)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(table.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def new_run_folder(config: Mapping[str, Any]) -> Path:

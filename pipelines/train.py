@@ -171,6 +171,10 @@ def build_trainer(
     Raises:
         InputError: settings that Lightning refuses, such as more devices than there are.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        raise InputError(
+            f"the name of the run folder {folder} is not UTF-8, which TensorBoard needs: give another --out"
+        )
     logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step)
     try:
         return pl.Trainer(

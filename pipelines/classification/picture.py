@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep import replace_file
 from pipelines.classification.examples import AnswerExample, draw_answer, draw_answers
 from pipelines.classification.found import Change, CollectedAnswers
+from pipelines.picture import readable, save_figure
 from pipelines.protocols import Settings
 from pipelines.qualities import Row
 from pipelines.runs import Run
@@ -45,7 +45,7 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         label = [run.dataset.class_names[int(run.dataset.labels[index])] for index in some]
         changes = [Change(i, name, (reach, -(reach // 2)), 0, 0) for i, name in zip(some, label, strict=True)]
         examples = [draw_answer([run], change, device) for change in changes]
-    with matplotlib.rc_context({"font.size": 9}):
+    with matplotlib.rc_context({"font.size": 9, "text.parse_math": False}):  # a name with $ is no formula
         figure = Figure(figsize=(14, 8.2), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
         top, bottom = halves
@@ -56,8 +56,7 @@ def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, 
         for axes, example in zip(bottom.subplots(2, N_IMAGES, squeeze=False).T, examples, strict=False):
             _example(axes, example, run.name)
         figure.supxlabel(note, fontsize=8)
-        with replace_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
+        save_figure(path, figure)
 
 
 def _confusion(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
@@ -70,8 +69,9 @@ def _confusion(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     axes.set_ylabel("class")
     axes.set_title(f"confusion, accuracy {100 * counts.trace() / max(counts.sum(), 1):.2f} % of {counts.sum()} images")
     if len(names) <= MOST_CLASSES:
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        shown = list(map(readable, names))
+        axes.set_xticks(range(len(names)), shown, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), shown)
         for row, column in zip(*counts.nonzero(), strict=True):
             colour = "white" if counts[row, column] > counts[row].sum() / 2 else "black"
             axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
