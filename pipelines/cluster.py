@@ -25,7 +25,7 @@ from recon.errors import InputError
 
 OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
 PREFIX = "recon-ray-"
-SECONDS = 45  # to wait for a cluster and for its nodes
+SECONDS = 90  # to wait for a cluster and for its nodes
 LONGEST_SOCKET = 107  # bytes in the path of a Unix socket
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
