@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import h5py
 
+NAME_PART = 50  # characters of a folder's name that the name of a derived file takes up
+
 
 def cache_folder() -> Path:
     """Return the folder for derived files: $RECON_CACHE, else $XDG_CACHE_HOME/recon, else ~/.cache/recon.

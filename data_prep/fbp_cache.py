@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prep.cache import cache_folder, reason, write_hdf5
+from data_prep.cache import NAME_PART, cache_folder, reason, write_hdf5
 from data_prep.ct_volume import CTVolume
 from data_prep.handles import Handles
 from data_prep.packaged import CT_PHYSICS, packaged_hash
@@ -110,7 +110,7 @@ def _path(volume: CTVolume, made_from: dict[str, Any]) -> Path:
     source = volume.path.parent.resolve()
     settings = [str(source), *(str(made_from[key]) for key in ("geometry", "window", "frequency_scaling"))]
     key = hashlib.sha256("\n".join(settings).encode(errors="surrogateescape")).hexdigest()[:16]
-    return cache_folder() / "fbp" / f"{source.name}-{key}" / f"fbp_{volume.path.name}"
+    return cache_folder() / "fbp" / f"{source.name[:NAME_PART]}-{key}" / f"fbp_{volume.path.name}"
 
 
 def _holds(volume: CTVolume, path: Path, made_from: dict[str, Any]) -> bool:

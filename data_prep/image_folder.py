@@ -15,10 +15,12 @@ from torch import Tensor
 
 from data_prep.cache import open_file, reason
 from data_prep.labelled import SPLITS
+from data_prep.notes import note
 from data_prep.remember import describe_files, index_file
 from recon.errors import InputError, check_choice
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".tif", ".tiff")  # of images that are not read
 FOLDERS = {"train": "train", "val": "val", "test": "val"}  # the labels of ImageNet's own test images are not public
 LAYOUT = "<data>/train/<class>/*.JPEG and <data>/val/<class>/*.JPEG, with the same classes"
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what stands last in a file that is whole
@@ -163,9 +165,12 @@ def _read_class(folder: Path) -> ClassFolder:
     files = sorted(name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES))
     if not files:
         raise InputError(
-            f"The class folder {folder} holds no image ({', '.join(SUFFIXES)}): fill it, or remove it from train and "
-            "val alike."
+            f"The class folder {folder} holds no image ({', '.join(SUFFIXES)}): fill it, or move it out of train "
+            "and val alike."
         )
+    others = [name for name in sorted(names) if name not in files and Path(name).suffix.lower() in OTHER_SUFFIXES]
+    if others:
+        note(f"{folder / others[0]} and {len(others) - 1} more are left out: images here are {', '.join(SUFFIXES)}.")
     for name in files:
         check_image(folder / name)
     return ClassFolder(folder, tuple(files))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from data_prep.cache import cache_folder, reason, replace_file
+from data_prep.cache import NAME_PART, cache_folder, reason, replace_file
 from recon.errors import InputError
 
 VERSION = 2  # raise it when a volume's class or its validation changes: old indices are then built anew
@@ -75,7 +75,7 @@ def index_file(folder: Path, kind: str) -> Path:
         kind: what they are read as, for instance singlecoil.
     """
     key = hashlib.sha256(f"{Path(folder).resolve()}\n{kind}".encode(errors="surrogateescape")).hexdigest()[:16]
-    return cache_folder() / "index" / f"{Path(folder).resolve().name}-{key}.json"
+    return cache_folder() / "index" / f"{Path(folder).resolve().name[:NAME_PART]}-{key}.json"
 
 
 def _stamp(group: Sequence[Path]) -> list[int]:

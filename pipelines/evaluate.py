@@ -25,7 +25,15 @@ from pipelines.evaluation import PARTS, Evaluation, check_same
 from pipelines.kinds import CLASSIFICATION, RECONSTRUCTION, kind_of
 from pipelines.protocols import Settings
 from pipelines.reports import RunFacts, write_report
-from pipelines.run_folder import Environment, environment, make_folder, read_environment, resumed, write_json
+from pipelines.run_folder import (
+    Environment,
+    environment,
+    make_folder,
+    read_environment,
+    remove_leftovers,
+    resumed,
+    write_json,
+)
 from pipelines.runs import Run, open_runs
 from pipelines.stored import Count, damaged, read_figures, read_json
 from recon.errors import InputError, check_choice
@@ -120,6 +128,7 @@ def _evaluate(argv: list[str]) -> None:
         (out / PARTS).mkdir()
     else:
         check_same(before.inputs, inputs)
+        remove_leftovers(out)
         torch.set_num_threads(arguments.threads)  # the last bit of a sum may depend on it
         keep, machine = vars(arguments), resumed(before.environment, machine)
     write_json(out / "evaluation.json", {"arguments": keep, "inputs": inputs, "environment": machine})

@@ -1,4 +1,4 @@
-"""What a resumed run may change, and what the run before it may have left behind.
+"""What a resumed run may change.
 
 Settings that take effect anew in each process (loaders, the trainer, the evaluation, the loss) and those of the
 optimizer and the schedule (see :meth:`pipelines.training.TrainedTask.on_load_checkpoint`) may differ from the run's.
@@ -7,12 +7,10 @@ optimizer and the schedule (see :meth:`pipelines.training.TrainedTask.on_load_ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from pipelines.run_folder import leftovers
 from recon.errors import InputError
 
 # What the weights, the best checkpoint and the rows of the table so far hang on
@@ -88,12 +86,6 @@ def check_place(recorded: Mapping[str, int], own: Mapping[str, int]) -> None:
                 f"{name.removeprefix('n_').replace('_', ' ')}, and now there are {value}: go on with as many as before "
                 "to the end of the epoch, or start another run"
             )
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote into this run folder."""
-    for path in leftovers(folder):
-        path.unlink(missing_ok=True)
 
 
 def _changed(before: Namespace, now: Namespace, keys: tuple[str, ...]) -> Iterator[str]:

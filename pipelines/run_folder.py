@@ -107,6 +107,12 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for pattern in (".*.tmp", ".*.part") for path in folder.rglob(pattern)]
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote into this folder."""
+    for path in leftovers(folder):
+        path.unlink(missing_ok=True)
+
+
 def check_run_folder(folder: Path) -> Path:
     """The folder itself, if a training made it.
 

@@ -23,11 +23,12 @@ from pipelines.hyperparameters import log_hyperparameters
 from pipelines.kinds import kind_of, measure
 from pipelines.protocols import Settings
 from pipelines.recorder import RunRecorder
-from pipelines.resume import check_changes, check_state, remove_leftovers
+from pipelines.resume import check_changes, check_state
 from pipelines.run_folder import (
     check_run_folder,
     make_folder,
     new_run_folder,
+    remove_leftovers,
     write_config,
     write_environment,
     write_json,

@@ -30,7 +30,7 @@ from pipelines.config import load
 from pipelines.data import describe_data
 from pipelines.reports import write_report
 from pipelines.reports.sweep import sweep_report
-from pipelines.run_folder import environment, make_folder, write_json
+from pipelines.run_folder import environment, make_folder, remove_leftovers, write_json
 from pipelines.stored import read_json, read_text
 from pipelines.tuning.ledger import ENDED, Ledger
 from pipelines.tuning.request import (
@@ -170,6 +170,7 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another recon-tune is at work in {folder}: wait for it, or stop it") from None
+        remove_leftovers(folder)
         yield
 
 

@@ -323,3 +323,11 @@ def test_a_target_of_other_pixels_is_refused_also_where_it_fits(folder):
 def test_a_file_without_permission():
     error = PermissionError(errno.EACCES, "Unable to open file")
     assert "file.h5 cannot be read (Permission denied): ask its owner" in str(unreadable(Path("file.h5"), error))
+
+
+def test_a_folder_with_the_longest_name_is_remembered(tmp_path, cache):
+    folder = tmp_path / ("n" * 255)
+    folder.mkdir()
+    write_volume(folder / "file0.h5")
+    index_folder(folder, "singlecoil", progress=False)
+    assert len(list((cache / "index").glob("*.json"))) == 1

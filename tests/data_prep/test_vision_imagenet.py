@@ -326,3 +326,13 @@ def test_a_flipped_bit_in_a_png_file_is_found(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"image\.png cannot be read as an image"):
             check_image(path)
+
+
+def test_images_of_other_kinds_are_left_out_aloud(root, capsys):
+    folder = sorted((root / "val").iterdir())[0]
+    for name in ("scan.bmp", "photo.TIF", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    dataset(root, "val")
+    said = capsys.readouterr().err
+    assert f"{folder / 'photo.TIF'} and 1 more are left out" in said
+    assert "notes.txt" not in said

@@ -122,6 +122,13 @@ def test_resuming_with_something_else(halfway, run, capsys, tmp_path):
     assert "truncated" in refused(capsys, "--resume", halfway)
 
 
+def test_what_a_killed_process_left_goes_when_the_evaluation_is_resumed(halfway):
+    left = halfway / ".0123456789ab.tmp"
+    left.touch()
+    assert main(["--resume", str(halfway)]) == 0
+    assert not left.exists()
+
+
 def test_resuming_on_other_data(train, tmp_path, capsys, monkeypatch):
     data = write_dataset(tmp_path / "data", {"train": 1, "val": 2})
     own = train("--data", str(data))
