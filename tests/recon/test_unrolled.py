@@ -125,6 +125,32 @@ def test_saving_memory_changes_no_gradient():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def kept_for_the_backward_pass(f, *arguments):
+    """Bytes of the tensors that autograd keeps."""
+    sizes = []
+
+    def keep(tensor):
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        f(*arguments)
+    return sum(sizes)
+
+
+def test_modls_memory_does_not_grow_with_its_steps_nor_varnets_with_what_a_cascade_holds():
+    y = mri.apply_mask(measure(2), MASK)
+    modl = [kept_for_the_backward_pass(network(MoDL, n_cascades=2, n_cg_steps=n, **SMALL), y, MASK) for n in (2, 20)]
+    assert modl[0] == modl[1] > 0
+    more = kept_for_the_backward_pass(network(MoDL, n_cascades=4, n_cg_steps=2, **SMALL), y, MASK)
+    assert more > 1.5 * modl[0]  # the control
+    saving, plain = (
+        kept_for_the_backward_pass(network(VarNet, n_cascades=4, save_memory=m, **SMALL), y, MASK)
+        for m in (True, False)
+    )
+    assert saving < plain / 2
+
+
 def test_given_maps_and_one_mask_per_sample():
     f, full = network(NETWORKS["VarNet"]), measure(3)
     maps = full / mri.rss(full, 1).unsqueeze(1)
