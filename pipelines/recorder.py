@@ -109,6 +109,10 @@ class RunRecorder(pl.callbacks.Checkpoint):
         if self._must_stop(trainer, 0):
             self._leave()
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring the table to the checkpoint's state where there was nothing left to train."""
+        self._write_table(trainer, pl_module)
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
         for number, handler in self._old_handlers.items():
