@@ -54,14 +54,23 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_pipe(path: Path) -> None:
+    """Refuse what would be waited on for ever.
+
+    Raises:
+        OSError: it is a pipe or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is a pipe or a device, not a file")
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a file to read its bytes.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe or a device, which would be waited on for ever.
+        OSError: it cannot be opened, or is a pipe or a device.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError("it is a pipe or a device, not a file")
+    refuse_pipe(path)
     return path.open("rb")
 
 

@@ -103,7 +103,7 @@ def _of_part(data: Path, kind: str, part: str) -> list[Path]:
     found: dict[str, Path] = {}
     for path in _hdf5(data, f"{name}_") + _hdf5(data / name, f"{name}_"):
         twin = found.setdefault(path.stem, path)
-        if path.resolve() != twin.resolve():
+        if os.path.realpath(path) != os.path.realpath(twin):
             raise InputError(f"{twin} and {path} have one name: move one of them out of {data}.")
     return sorted(found.values(), key=lambda path: path.name)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from data_prep.cache import reason
+from data_prep.cache import reason, refuse_pipe
 from recon.errors import InputError
 
 
@@ -21,6 +21,7 @@ def open_volume(path: Path) -> Iterator[h5py.File]:
         InputError: see `unreadable`.
     """
     try:
+        refuse_pipe(Path(path))
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, MemoryError) as error:  # h5py raises any of them
@@ -44,11 +45,17 @@ def _complaint(path: Path, error: Exception) -> str:
         return "is locked by a program that has it open for writing: close that program, or wait until it is done"
     if isinstance(error, OSError) and error.errno:
         return f"cannot be read ({reason(error)}): see to the disk, or give another file"
+    return _complaint_of_hdf5(text, reason(error))
+
+
+def _complaint_of_hdf5(text: str, short: str) -> str:
+    if "is a pipe or a device" in text:
+        return "is a pipe or a device, not a file: give a file, or move it out of the folder"
     if "external raw data file" in text:
         return "keeps its values in another file, which is gone: restore that one, or copy the values into this file"
     if any(word in text for word in ("filter", "can't open directory", "plugin")):
         return (
-            f"is compressed with a filter that is not installed ({reason(error)}): install the filter and set "
+            f"is compressed with a filter that is not installed ({short}): install the filter and set "
             "HDF5_PLUGIN_PATH, or write the file anew with gzip (h5repack -f GZIP=4)"
         )
     if "file signature not found" in text:
@@ -57,8 +64,8 @@ def _complaint(path: Path, error: Exception) -> str:
             "or copy it again if it should be one"
         )
     if "truncated file" in text:
-        return f"is truncated ({reason(error)}): copy it again"
-    return f"is a damaged HDF5 file ({reason(error)}): copy it again"
+        return f"is truncated ({short}): copy it again"
+    return f"is a damaged HDF5 file ({short}): copy it again"
 
 
 def find_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired
 import torch
 from annotated_types import Len
 from jsonargparse import Namespace
+from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, InstanceOf, Strict
 from torch import Tensor, nn
 from typing_extensions import TypeAliasType, TypedDict
@@ -171,7 +172,10 @@ def load_weights(task: TrainedTask, path: Path) -> dict[str, Any]:
             )
         if state[name].is_floating_point() != own[name].is_floating_point() or state[name].is_complex():
             raise damaged(path, f"state_dict.{name} has numbers of type {state[name].dtype}")
-    task.load_state_dict(state)
+    try:
+        task.load_state_dict(state)
+    except RuntimeError as error:
+        raise damaged(path, " ".join(str(error).split())[:200]) from None
     return checkpoint
 
 
@@ -183,6 +187,8 @@ def read_state(task: TrainedTask, path: Path) -> dict[str, Any]:
     """
     checkpoint = load_weights(task, path)
     state = as_kind(checkpoint, TrainingState, path)
+    if not _is_version(checkpoint.get("pytorch-lightning_version")):
+        raise damaged(path, "pytorch-lightning_version is no version")
     fresh: Any = task.configure_optimizers()
     (optimizer,), (scheduler,) = state["optimizer_states"], state["lr_schedulers"]
     own = fresh["optimizer"].state_dict()["param_groups"]
@@ -195,6 +201,13 @@ def read_state(task: TrainedTask, path: Path) -> dict[str, Any]:
             if isinstance(value, Tensor) and value.ndim and value.shape != ours:
                 raise damaged(path, f"optimizer_states.state.{number}.{name} has the shape {tuple(value.shape)}")
     return checkpoint
+
+
+def _is_version(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and bool(Version(text))
+    except InvalidVersion:
+        return False
 
 
 def check_like(theirs: Any, ours: Any, path: Path, place: str) -> None:

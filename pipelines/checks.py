@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from recon.errors import InputError, check_choice
 
 PROFILERS = ("simple", "advanced", "pytorch")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+LAUNCHED = {"MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE"}  # one is set where others will come
 LIMITS = ("trainer.limit_train_batches", "trainer.limit_val_batches")
 
 
@@ -60,6 +62,11 @@ def check_settings(config: Namespace) -> None:
         InputError: says which.
     """
     check_choice("trainer.strategy", config.trainer.strategy, STRATEGIES)
+    if config.trainer.num_nodes > 1 and not LAUNCHED & os.environ.keys():
+        raise InputError(
+            f"trainer.num_nodes is {config.trainer.num_nodes}, but nothing says where the other nodes are: start it by "
+            "Slurm or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each"
+        )
     if isinstance(config.trainer.profiler, str):
         check_choice("trainer.profiler", config.trainer.profiler, PROFILERS)
     try:

@@ -102,7 +102,7 @@ def as_kind(content: Any, kind: Any, path: Path) -> Any:
 
 
 def read_figures(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV table of numbers, by column; what has no value is "".
+    """The rows of a CSV table of numbers for each epoch, by column; what has no value is "".
 
     Raises:
         InputError: the file is damaged: a row is not whole, or a field is no number.
@@ -114,6 +114,8 @@ def read_figures(path: Path) -> list[dict[str, str]]:
         raise damaged(path, str(error) if text else "it is empty") from None
     if not text.endswith("\n"):
         raise damaged(path, "its last row is not whole")
+    if "epoch" not in header:
+        raise damaged(path, "it has no column 'epoch'")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise damaged(path, f"row {number} has {len(row)} fields instead of {len(header)}")

@@ -514,3 +514,12 @@ def test_observations_alone_in_another_unit(tmp_path, factor, says):
     data = dataset(write_data(tmp_path / "patient.hdf5", values.astype(np.float32)), None, cache=False)
     with pytest.raises(InputError, match=says):
         data[0]
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+    write_ct(tmp_path, {"train": 2})
+    path = tmp_path / "observation_train_001.hdf5"
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(InputError, match=r"observation_train_001\.hdf5"):
+        dataset(tmp_path)

@@ -69,6 +69,7 @@ TABLES = {
     "NUL": b"epoch\0",
     "a cut row": b"epoch,train_loss\n0",
     "words": b"epoch,train_loss\n0,low\n",
+    "no epochs": b"step,train_loss\n0,1\n",
 }
 ENVIRONMENTS = {
     "a list": b"[]",
@@ -127,7 +128,9 @@ def test_checkpoints_whose_tree_is_another(capsys, own, tmp_path, damage):
     assert "last.ckpt" in refuse(capsys, train.main, "--resume", own, "--trainer.max_epochs=3")
 
 
-@pytest.mark.parametrize("key", ["optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"])
+@pytest.mark.parametrize(
+    "key", ["optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", "pytorch-lightning_version"]
+)
 @pytest.mark.parametrize("value", ["words", None, [], {"a": float("nan")}])
 def test_the_state_of_a_training_that_is_no_state(capsys, own, key, value):
     path = own / "checkpoints" / "last.ckpt"
@@ -240,3 +243,18 @@ def test_acquisitions_with_brackets_and_arrays(capsys, data, tmp_path):
     kinds = json.loads((out / "summary.json").read_text())["plain"]["by_acquisition"]
     assert {"[/red] T2", "plain"} < kinds.keys()
     assert evaluate.main([str(out), "--protocols=plain", "--out", str(tmp_path / "evaluation")]) == 0
+
+
+@pytest.mark.parametrize("name", ["folder", "file.h5"])
+def test_a_pipe_in_the_place_of_kspace_is_not_waited_on(capsys, own, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    assert name in refuse(capsys, predict.main, own, tmp_path / name, "--out", tmp_path / "out")
+
+
+def test_nodes_that_nobody_starts_are_not_waited_for(capsys, data, tmp_path, monkeypatch):
+    for name in ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    out = tmp_path / "out"
+    flags = ["--task=mri", f"--data={data}", f"--out={out}", *TINY, "--trainer.num_nodes=3"]
+    assert "MASTER_ADDR" in refuse(capsys, train.main, *flags)
+    assert not out.exists()
