@@ -12,7 +12,7 @@ import torch
 from annotated_types import Len
 from jsonargparse import Namespace
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, InstanceOf, Strict
+from pydantic import AfterValidator, ConfigDict, InstanceOf, Strict, with_config
 from torch import Tensor, nn
 from typing_extensions import TypeAliasType, TypedDict
 
@@ -66,6 +66,17 @@ class Callbacks(TypedDict):
     RunRecorder: Recorded
 
 
+@with_config(ConfigDict(extra="allow"))
+class Place(TypedDict):
+    """Of the loaders: where the run stands. What an epoch is cut by stands beside it, but for older versions."""
+
+    epoch: Count
+    batch: Count
+    batch_size: NotRequired[Count]
+    n_processes: NotRequired[Count]
+    n_training_samples: NotRequired[Count]
+
+
 class TrainingState(Weights):
     """What a training goes on from, as Lightning writes it."""
 
@@ -75,7 +86,7 @@ class TrainingState(Weights):
     callbacks: Callbacks
     optimizer_states: Annotated[list[OptimizerState], Len(1, 1)]
     lr_schedulers: Annotated[list[dict[str, Any]], Len(1, 1)]
-    Loaders: NotRequired[dict[str, Count]]
+    Loaders: Place
 
 
 class Checkpoint(NamedTuple):

@@ -129,7 +129,8 @@ def test_checkpoints_whose_tree_is_another(capsys, own, tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "key", ["optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", "pytorch-lightning_version"]
+    "key",
+    ["optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", "pytorch-lightning_version", "Loaders"],
 )
 @pytest.mark.parametrize("value", ["words", None, [], {"a": float("nan")}])
 def test_the_state_of_a_training_that_is_no_state(capsys, own, key, value):
