@@ -87,11 +87,11 @@ def read_request(path: Path) -> Request:
     """
     kept = read_json(path, KeptSweep)
     try:
-        space = parse_space(kept.space, list(flat(kept.config)), str(path))
-        _build(kept.config, {}, with_data=False)
+        config = _build(kept.config, {}, with_data=False)
+        space = parse_space(kept.space, list(flat(config)), str(path))
     except InputError as error:
         raise damaged(path, str(error)) from None
-    return Request(kept.config, space, kept.space, kept.settings)
+    return Request(config, space, kept.space, kept.settings)
 
 
 def check_trials(ledger: Ledger, space: Space) -> None:
@@ -267,9 +267,12 @@ def check_points(config: Mapping[str, Any], space: Space) -> None:
             raise InputError(f"the task refuses a point of the space ({values}): {error}") from None
 
 
-def _build(config: Mapping[str, Any], point: Point, with_data: bool) -> None:
+def _build(config: Mapping[str, Any], point: Point, with_data: bool) -> dict[str, Any]:
+    """Check a point of the space; gives its whole configuration."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(overlay(config, point), file, sort_keys=False)
         file.flush()
         parsed = parse(["--config", file.name])
+    whole = settings_of(parsed)
     (open_data if with_data else check_settings)(parsed)
+    return whole

@@ -118,6 +118,16 @@ def test_a_whole_sweep_reads_back_as_it_was_written(sweep):
         read_request(sweep / "nowhere.json")
 
 
+def test_a_section_that_lacks_is_that_of_the_defaults(sweep):
+    from pipelines.tuning.request import read_request
+
+    path = sweep / "sweep.json"
+    kept = json.loads(path.read_text())
+    shifts = kept["config"].pop("evaluation")["shifts"]
+    path.write_text(json.dumps(kept))
+    assert read_request(path).config["evaluation"]["shifts"] >= 1 <= shifts
+
+
 def test_a_training_on_names_that_are_no_text_and_no_formula(capsys, tmp_path):
     """The picture names the middle volume: Latin-1 bytes, and what TeX would take for a broken formula."""
     data = write_dataset(tmp_path / "data", {"train": 1, "val": 3})
