@@ -1,6 +1,6 @@
 """Where the installed commands start: a module that no other package is named like, so that it can tell a foreign one.
 
-Each command is a function of :mod:`pipelines.entry` of the same name.
+Each command is a function of :mod:`pipelines.commands.entry` of the same name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _start(command: str) -> int:
                 file=sys.stderr,
             )
             return BAD_INPUT
-    return int(getattr(importlib.import_module("pipelines.entry"), command)())
+    return int(getattr(importlib.import_module("pipelines.commands.entry"), command)())
 
 
 def _folder(package: str) -> Path | None:

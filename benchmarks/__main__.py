@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.command import run_command
+from pipelines.runtime.shell import run_command
 from recon.errors import InputError, check_choice
 
 NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning")

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from benchmarks.fastmri_files import write_volumes
 from benchmarks.forks import ready_to_fork
-from pipelines import train
-from pipelines.command import Parser, run_command
+from pipelines.commands import train
+from pipelines.runtime.shell import Parser, run_command
 from pipelines.tuning.ledger import read_rows
 from recon.errors import InputError
 

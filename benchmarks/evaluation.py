@@ -18,12 +18,12 @@ import torch
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from benchmarks.harness import seconds
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.command import Parser, run_command
-from pipelines.devices import fastest_batch, find_device
-from pipelines.kinds import measure
-from pipelines.protocols import Row, Settings
-from pipelines.runs import Run, open_run
+from pipelines.measuring.devices import fastest_batch, find_device
+from pipelines.measuring.kind import measure
+from pipelines.reconstruction.protocols import Row, Settings
+from pipelines.runs.open import Run, open_run
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 
 Figures = dict[tuple[str, int, int, int, str], float]

@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prep import center_crop
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.checkpoints import build_task, load_weights
-from pipelines.command import Parser, run_command
-from pipelines.config import load
-from pipelines.data import open_dataset
-from pipelines.run_folder import check_run_folder
-from pipelines.task import ReconstructionTask
+from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.runs.checkpoints import build_task, load_weights
+from pipelines.runs.config import load
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.run_folder import check_run_folder
+from pipelines.runtime.shell import Parser, run_command
+from pipelines.training.loaders import open_dataset
 from recon.layers import MaxNorm, circular_shift, split_phases
 from recon.metrics import draw_shifts
 from recon.networks import record_margins

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_prep.crop import center_crop
-from data_prep.headers import write_header
+from data_prep.fastmri.headers import write_header
+from data_prep.slices.crop import center_crop
 
 KSPACE_SIZE, IMAGE_SIZE = (640, 368), (320, 320)  # of a fastMRI knee
 

@@ -27,10 +27,10 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.command import Parser
-from pipelines.devices import find_device
-from pipelines.memory import give_back_freed_memory
+from pipelines.measuring.devices import find_device
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.memory import give_back_freed_memory
+from pipelines.runtime.shell import Parser
 from recon.errors import InputError
 
 LIBRARIES = ["benchmarks.harness", "data_prep", "fastmri.data.subsample", "matplotlib.figure", "recon.networks"]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import Case, Outcome, Run, compare, make_parser, read_options, report
-from pipelines.command import run_command
+from pipelines.runtime.shell import run_command
 from recon.errors import InputError
 from recon.layers import MaxNorm, PolyphaseMaxPool, circular_pad, restore, use_kernels
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from benchmarks.fastmri_files import IMAGE_SIZE, KSPACE_SIZE, write_volumes
 from benchmarks.harness import seconds
 from data_prep import FastMRIDataset, ShapeBatchSampler, make_mask, normalise
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 from recon.physics.mri import zero_filled
 

@@ -21,7 +21,7 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 from torch import Tensor
 
 from benchmarks.harness import interleave
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 from recon.metrics import nmse, psnr, ssim
 

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Case, Outcome, Run, compare, make_parser, read_options, relative_difference, report
 from benchmarks.layers import published_pool, published_up
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.command import run_command
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.shell import run_command
 from recon.errors import InputError, check_choice
 from recon.layers import circular_shift, use_kernels
 from recon.metrics import draw_shifts

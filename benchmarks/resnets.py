@@ -21,8 +21,8 @@ from skimage import data
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.command import Parser, run_command
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError, check_choice
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts

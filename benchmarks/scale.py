@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.fastmri_files import write_volumes
 from benchmarks.harness import alone, memory, seconds
 from data_prep import FastMRIDataset, ShapeBatchSampler, replace_file
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 from recon.networks import UNet
 

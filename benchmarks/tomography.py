@@ -27,7 +27,7 @@ from skimage.transform import iradon, radon
 from torch import Tensor
 from tqdm import tqdm
 
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB, ParallelBeam, fbp, photon_noise, ray_transform
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep import bundled_mri
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from pipelines.tuning.ledger import Ledger, Row, read_rows
 from recon.errors import InputError
 
@@ -51,7 +51,7 @@ def sweep(folder: Path, space: Path, trials: int, concurrent: int, seed: int) ->
     flags += ["--scheduler=none", f"--concurrent={concurrent}"]
     start = time.perf_counter()
     prepared = trained = start
-    with subprocess.Popen([*COMMAND, "pipelines.tune", *flags], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*COMMAND, "pipelines.commands.tune", *flags], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("Sweep folder"):
@@ -69,7 +69,9 @@ def fresh_processes(runs: Sequence[Path], out: Path, concurrent: int) -> float:
 
     def train(run: Path) -> None:
         flags = [f"--config={run / 'config.yaml'}", f"--out={out / run.name}"]
-        subprocess.run([*COMMAND, "pipelines.train", *flags], env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*COMMAND, "pipelines.commands.train", *flags], env=environment, check=True, stdout=subprocess.DEVNULL
+        )
 
     start = time.perf_counter()
     with ThreadPoolExecutor(concurrent) as pool:

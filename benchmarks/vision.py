@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from data_prep import FashionMNISTDataset, ImageNetDataset, LabelledDataset, ShapeBatchSampler
-from data_prep.image_folder import check_image, read_image
-from data_prep.imagenet import MEAN, STD
-from data_prep.remember import index_file
-from pipelines.command import Parser, run_command
+from data_prep.labelled.image_folder import check_image, read_image
+from data_prep.labelled.imagenet import MEAN, STD
+from data_prep.storage.index import index_file
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 
 ROWS, COLUMNS = 375, 500

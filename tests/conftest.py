@@ -58,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Run recon-train in this process on the tiny data; gives the run folder."""
 
-    from pipelines.train import main  # here, so that the tests of recon start without Lightning
+    from pipelines.commands.train import main  # here, so that the tests of recon start without Lightning
 
     def run(*extra: str, out: Path | None = None) -> Path:
         folder = out or tmp_path_factory.mktemp("run")

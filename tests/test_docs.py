@@ -28,9 +28,9 @@ from benchmarks import (
     tuning,
     vision,
 )
-from data_prep import fashion_mnist
-from data_prep.small_images import Part
-from pipelines import evaluate, predict, prepare, train
+from data_prep.labelled import fashion_mnist
+from data_prep.labelled.small_images import Part
+from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
 from tests.data_prep.vision_files import write_cifar, write_imagenet
@@ -41,7 +41,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def sweep(argv: list[str]) -> int:
     """Run recon-tune in a process of its own: Ray reads its settings only once in each."""
-    return subprocess.run([sys.executable, "-m", "pipelines.tune", *argv], timeout=300).returncode
+    return subprocess.run([sys.executable, "-m", "pipelines.commands.tune", *argv], timeout=300).returncode
 
 
 COMMANDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.exactness import BLURS, CONTROL, Float32Score, cases, check, images_of, load_task
-from pipelines.train import main
+from pipelines.commands.train import main
 
 SMALL = [
     "--network.widths=[8,8,16,16,16]",

@@ -12,8 +12,8 @@ import pytest
 from benchmarks import fuzz
 from benchmarks.fuzz.judge import Command, Limits, not_one_sentence, try_command
 from benchmarks.fuzz.suite import OF_NAME, Suite
-from data_prep.cache import temporary_sibling
-from pipelines.command import run_command
+from data_prep.storage.cache import temporary_sibling
+from pipelines.runtime.shell import run_command
 from recon.errors import InputError
 from tests.fresh import fresh_process
 

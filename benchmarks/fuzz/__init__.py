@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.command import Parser, run_command
+from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 
 FAMILIES = ("fastmri", "lodopab", "dicom", "nifti", "images", "settings", "runs", "spaces")

@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.fuzz.damage import NAMES, NUMBERS, Random, damage_any, number_or_text, rename
 from benchmarks.fuzz.inputs import OF_TASK, Inputs
 from benchmarks.fuzz.judge import Command
-from pipelines import evaluate, train
+from pipelines.commands import evaluate, train
 
 MODES = ("1", "L", "P", "LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16B")
 SUFFIXES = ("png", "JPEG", "gif", "tif", "bmp", "webp", "ppm")

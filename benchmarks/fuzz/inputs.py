@@ -18,7 +18,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from benchmarks.fastmri_files import write_volumes
 from data_prep import write_lodopab
-from pipelines import evaluate, train
+from pipelines.commands import evaluate, train
 from pipelines.tuning.ledger import COMPLETE, Ledger, Trial
 
 SIDE = 32
@@ -192,7 +192,7 @@ class Inputs:
 
 def write_sweep(folder: Path, run: Path, data: Path) -> None:
     """What recon-tune keeps, with a trained run as its first trial."""
-    from pipelines import tune
+    from pipelines.commands import tune
     from pipelines.tuning.request import make_request
 
     (folder / "space.yaml").write_text("optimizer.lr: {choice: [0.001, 0.002]}\nsweep: {samples: 2}\n")

@@ -25,7 +25,7 @@ import h5py
 import torch
 import yaml
 
-from pipelines.command import BAD_INPUT, DONE
+from pipelines.runtime.shell import BAD_INPUT, DONE
 
 OK = ("exit 0", "exit 2")
 FAULTS = ("exit 1", "crash", "hang", "memory", "half-written", "not one sentence")

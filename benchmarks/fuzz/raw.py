@@ -8,7 +8,7 @@ from benchmarks.fuzz.damage import Random, copy_beside, rename
 from benchmarks.fuzz.hdf5 import COMMON, FASTMRI, damage_hdf5
 from benchmarks.fuzz.inputs import OF_TASK, Inputs
 from benchmarks.fuzz.judge import Command
-from pipelines import evaluate, predict, prepare, train
+from pipelines.commands import evaluate, predict, prepare, train
 
 
 def fastmri(inputs: Inputs, folder: Path, random: Random) -> Command:

@@ -12,9 +12,9 @@ import yaml
 from benchmarks.fuzz.damage import NAMES, NUMBERS, TEXTS, Random, damage_any, number_or_text
 from benchmarks.fuzz.inputs import OF_TASK, UNET, Inputs
 from benchmarks.fuzz.judge import Command
-from pipelines import evaluate, predict, prepare, train, tune
-from pipelines.command import run_command
-from pipelines.config import parse, settings_of
+from pipelines.commands import evaluate, predict, prepare, train, tune
+from pipelines.runs.config import parse, settings_of
+from pipelines.runtime.shell import run_command
 from pipelines.tuning.request import flat, make_request
 
 ANCHORS = (

@@ -15,7 +15,7 @@ from benchmarks.fuzz.damage import NUMBERS, TEXTS, Random, damage_any, number_or
 from benchmarks.fuzz.inputs import Inputs
 from benchmarks.fuzz.judge import Command
 from benchmarks.fuzz.settings import change_yaml
-from pipelines import evaluate, predict, train, tune
+from pipelines.commands import evaluate, predict, train, tune
 
 
 def runs(inputs: Inputs, folder: Path, random: Random) -> Command:

@@ -15,7 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 from benchmarks.fuzz.damage import Random, copy_beside, damage_any, number_or_text, rename
 from benchmarks.fuzz.inputs import Inputs
 from benchmarks.fuzz.judge import Command
-from pipelines import predict, prepare
+from pipelines.commands import predict, prepare
 
 ELEMENTS = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.arithmetic import exact_arithmetic
 from pipelines.classification.found import Change, CollectedAnswers
-from pipelines.protocols import Settings
-from pipelines.runs import Run
+from pipelines.reconstruction.protocols import Settings
+from pipelines.runs.open import Run
+from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift
 
 N_EXAMPLES = 12

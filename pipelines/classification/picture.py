@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from pipelines.classification.examples import AnswerExample, draw_answer, draw_answers
 from pipelines.classification.found import Change, CollectedAnswers
-from pipelines.picture import readable, save_figure
-from pipelines.protocols import Settings
-from pipelines.qualities import Row
-from pipelines.runs import Run
+from pipelines.reconstruction.picture import readable, save_figure
+from pipelines.reconstruction.protocols import Settings
+from pipelines.reconstruction.qualities import Row
+from pipelines.runs.open import Run
 
 MOST_CLASSES = 20  # that a confusion matrix can be read with
 N_IMAGES = 6

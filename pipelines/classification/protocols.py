@@ -15,8 +15,8 @@ from torch import Tensor
 
 from data_prep import stable_seed
 from pipelines.classification.subjects import Answered, ImageGroup
-from pipelines.protocols import Settings
-from pipelines.qualities import Row
+from pipelines.reconstruction.protocols import Settings
+from pipelines.reconstruction.qualities import Row
 from recon.errors import InputError
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, logit_change, same_answer

@@ -9,11 +9,11 @@ import numpy as np
 
 from pipelines.classification.examples import AnswerExample
 from pipelines.classification.found import CollectedAnswers
+from pipelines.reconstruction.sections import phase_margins
 from pipelines.reports import figures
 from pipelines.reports.background import differences, title, training, what_was_run
 from pipelines.reports.facts import Findings, RunFacts
 from pipelines.reports.page import Block, Cell, Facts, Figure, Image, Panel, Report, Section, Series, Table
-from pipelines.reports.sections import phase_margins
 from pipelines.reports.tables import Column, by_run, cells, error
 
 MOST_CLASSES = 30  # in a confusion matrix, and in a table by class
@@ -68,7 +68,7 @@ def classification_report(
         rows: what was collected of all runs.
         examples: images to show.
         settings: of the measurement.
-        environment: of the measurement, as :func:`pipelines.run_folder.environment` gives it.
+        environment: of the measurement, as :func:`pipelines.runtime.run_folder.environment` gives it.
     """
     findings = Findings(runs, summaries, rows, settings.get("protocols"))
     sections = [

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pipelines.classification.task import ClassificationTask
-from pipelines.data import ClassificationDataset
-from pipelines.subjects import TIE
+from pipelines.reconstruction.subjects import TIE
+from pipelines.training.loaders import ClassificationDataset
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
 from recon.networks import record_margins

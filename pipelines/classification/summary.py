@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from pipelines.command import terminal
-from pipelines.qualities import Row
-from pipelines.summary import summarise_margins
+from pipelines.reconstruction.qualities import Row
+from pipelines.reconstruction.summary import summarise_margins
+from pipelines.runtime.shell import terminal
 
 
 class _Image:

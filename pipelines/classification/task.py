@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from data_prep import LabelledImage, stable_seed
-from pipelines.arithmetic import exact_arithmetic
-from pipelines.training import TrainedTask
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import Answers, draw_shifts

@@ -1,7 +1,6 @@
-"""Pages that show what was measured: a generic page (page, figures), and the page of an evaluation (the others)."""
+"""Pages that show what was measured, whatever it is: a generic page, its figures and its tables."""
 
-from pipelines.reports.evaluation import evaluation_report
 from pipelines.reports.facts import Collected, Example, Place, RunFacts
 from pipelines.reports.page import Report, write_report
 
-__all__ = ["Collected", "Example", "Place", "Report", "RunFacts", "evaluation_report", "write_report"]
+__all__ = ["Collected", "Example", "Place", "Report", "RunFacts", "write_report"]

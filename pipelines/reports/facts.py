@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.qualities import BASELINES, Row
+from pipelines.reconstruction.qualities import BASELINES, Row
 from pipelines.reports.page import Series
 
 NAMES = {
@@ -145,7 +145,7 @@ class Findings:
 
     Attributes:
         runs: what is known of them beside.
-        summaries: by run, what :func:`pipelines.summary.summarise` gives, and "data".
+        summaries: by run, what :func:`pipelines.reconstruction.summary.summarise` gives, and "data".
         rows: what the figures need of them.
         wanted: the protocols that were asked for; None where that is not known.
     """

@@ -219,7 +219,7 @@ class Report:
 def render_report(report: Report) -> str:
     """The page as HTML; a function of its argument alone."""
     environment = Environment(
-        loader=PackageLoader("pipelines"),
+        loader=PackageLoader("pipelines.reports"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from pipelines.reconstruction.summary import AGREEMENTS, SHIFT_ERRORS, all_exact, n_counted, only_ties
 from pipelines.reports.facts import Findings, protocol_name
 from pipelines.reports.page import Cell, Number, Series, Table
-from pipelines.summary import AGREEMENTS, SHIFT_ERRORS, all_exact, n_counted, only_ties
 
 Form = Callable[[float], str]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 from pydantic import Field
 
-from pipelines.run_folder import Environment
-from pipelines.stored import Count
+from pipelines.runtime.run_folder import Environment
+from pipelines.runtime.stored import Count
 from pipelines.tuning.space import Space
 
 MOST_SAMPLES = 100_000

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pipelines.run_folder import write_json
-from pipelines.stored import Count, damaged, read_figures, read_json
+from pipelines.runtime.run_folder import write_json
+from pipelines.runtime.stored import Count, damaged, read_figures, read_json
 from pipelines.tuning.space import Point
 
 Status = Literal["waiting", "running", "complete", "pruned", "failed"]

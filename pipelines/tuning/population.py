@@ -8,9 +8,9 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from pipelines.config import load, settings_of
-from pipelines.run_folder import write_config, write_json
-from pipelines.stored import Count, read_json
+from pipelines.runs.config import load, settings_of
+from pipelines.runtime.run_folder import write_config, write_json
+from pipelines.runtime.stored import Count, read_json
 from pipelines.tuning.ledger import overlay, read_rows
 
 SCHEDULE = "schedule.json"

@@ -12,7 +12,7 @@ from ray.tune import Callback
 from rich.live import Live
 from rich.table import Table
 
-from pipelines.command import terminal
+from pipelines.runtime.shell import terminal
 from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED, RUNNING, Ledger, Trial, number_of
 from pipelines.tuning.trial import FAILED as FAILED_KEY
 

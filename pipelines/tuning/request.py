@@ -14,13 +14,13 @@ import yaml
 from jsonargparse import Namespace
 
 import configs
-from pipelines.bounds import MOST_CPUS
-from pipelines.checks import check_settings, open_data
 from pipelines.classification.task import ClassificationTask
-from pipelines.config import ALIASES, RECONSTRUCTION, parse, settings_of
-from pipelines.recorder import COLUMNS
-from pipelines.stored import damaged, read_json
-from pipelines.task import ReconstructionTask
+from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.runs.checks import check_settings, open_data
+from pipelines.runs.config import ALIASES, RECONSTRUCTION, parse, settings_of
+from pipelines.runtime.bounds import MOST_CPUS
+from pipelines.runtime.stored import damaged, read_json
+from pipelines.training.recorder import COLUMNS
 from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings, flat
 from pipelines.tuning.ledger import Ledger, overlay
 from pipelines.tuning.population import CHANGEABLE

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from data_prep import replace_file
-from pipelines.config import load, settings_of
-from pipelines.run_folder import write_csv, write_json
+from pipelines.runs.config import load, settings_of
+from pipelines.runtime.run_folder import write_csv, write_json
 from pipelines.tuning.ledger import COMPLETE, FAILED, Ledger, Row, Trial
 from pipelines.tuning.population import read_schedule
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.yaml_file import read_yaml
+from pipelines.runtime.yaml_file import read_yaml
 from recon.errors import InputError
 
 KINDS = ("uniform", "loguniform", "int", "logint", "choice")

@@ -9,7 +9,6 @@ import torch
 
 from data_prep import (
     LoDoPaBDataset,
-    ct_simulation,
     find_ct_volumes,
     geometry_of,
     observe,
@@ -17,7 +16,8 @@ from data_prep import (
     volume_name,
     write_lodopab,
 )
-from data_prep.ct_simulation import photons
+from data_prep.lodopab import simulation as ct_simulation
+from data_prep.lodopab.simulation import photons
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB, MU_MAX, photon_noise, ray_transform
 from tests.data_prep.ct_files import N_ANGLES, N_DETECTORS, SIDE, gaussians

@@ -21,7 +21,7 @@ from data_prep import (
     simulate_kspace,
     write_fastmri,
 )
-from data_prep.handles import Handles
+from data_prep.storage.open_files import Handles
 from recon.errors import InputError
 from tests.data_prep.files import SCALE, blobs, write_dataset, write_volume
 

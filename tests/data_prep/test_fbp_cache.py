@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import fbp_cache, fbp_images, find_ct_volumes
+from data_prep import fbp_images, find_ct_volumes
+from data_prep.lodopab import fbp_cache
 from recon.errors import InputError
 from recon.physics.ct import fbp
 from tests.data_prep.ct_files import SIDE, tree, write_ct, write_data, write_pair

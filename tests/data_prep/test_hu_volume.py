@@ -11,8 +11,8 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from data_prep import HUDataset, open_hu, read_hu
-from data_prep.hu_volume import scanner_for
-from data_prep.nifti import write_nifti_like
+from data_prep.hounsfield.volume import scanner_for
+from data_prep.storage.nifti import write_nifti_like
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB, MU_MAX, fbp, photon_noise, ray_transform
 from tests.data_prep.hu_files import (

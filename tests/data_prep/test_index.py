@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from data_prep import index, index_folder, split_folder
-from data_prep.hdf5 import unreadable
-from data_prep.remember import index_file
+from data_prep import index_folder, split_folder
+from data_prep.fastmri import folder as index
+from data_prep.storage.hdf5 import unreadable
+from data_prep.storage.index import index_file
 from recon.errors import InputError
 from tests.data_prep.files import header, write_dataset, write_volume
 

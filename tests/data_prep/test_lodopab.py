@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data_prep import LoDoPaBDataset, Sample, ShapeBatchSampler, ct_folder, find_ct_volumes, geometry_of, read_ct_volume
-from data_prep.remember import index_file
+from data_prep import LoDoPaBDataset, Sample, ShapeBatchSampler, find_ct_volumes, geometry_of, read_ct_volume
+from data_prep.lodopab import folder as ct_folder
+from data_prep.storage.index import index_file
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB
 from tests.data_prep.ct_files import N_ANGLES, N_DETECTORS, SIDE, gaussians, write_ct, write_data, write_pair

@@ -68,7 +68,7 @@ def test_no_columns_left(mask_type):
 
 
 def test_stable_seed_is_equal_in_other_processes_and_tells_parts_apart():
-    code = "from data_prep.seeds import stable_seed; print(stable_seed('mask', 0, 12, 'file.h5', 3))"
+    code = "from data_prep.slices.seeds import stable_seed; print(stable_seed('mask', 0, 12, 'file.h5', 3))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip() == str(stable_seed("mask", 0, 12, "file.h5", 3))
     parts = [(1, 23), (12, 3), ("1", "23"), ("1;23",), (123,), ("mask", 1, 23), ("shift", 1, 23)]

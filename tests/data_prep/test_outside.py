@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import OUTSIDE, normalise, outside, outside_images, samples
+from data_prep import OUTSIDE, normalise, outside_images
+from data_prep import bundled as samples
+from data_prep import unseen as outside
 from recon.errors import InputError
 
 SIZES = [(32, 32), (96, 64), (64, 160), (640, 368), (256, 256), (7, 9)]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import FastMRIDataset, LoDoPaBDataset, bundled_ct, bundled_mri, index_folder, packaged, samples
-from data_prep.samples import CT_SOURCES
+from data_prep import FastMRIDataset, LoDoPaBDataset, bundled_ct, bundled_mri, index_folder
+from data_prep import bundled as samples
+from data_prep.bundled import CT_SOURCES
+from data_prep.storage import packaged
 from recon.errors import InputError
 
 FILES = {
@@ -79,18 +81,23 @@ def test_name_changes_with_the_simulation(monkeypatch):
     original = packaged.packaged_file
 
     def edited(name):
-        return Path(__file__) if name == "data_prep/simulation.py" else original(name)
+        return Path(__file__) if name == "data_prep/fastmri/simulation.py" else original(name)
 
     monkeypatch.setattr(packaged, "packaged_file", edited)
     assert packaged.packaged_hash(samples.MRI_SOURCES) != name
 
 
-WITHOUT_CONTENT = {"recon/errors.py", "data_prep/cache.py", "data_prep/ct_volume.py"}  # write or name what is computed
+# write or name what is computed
+WITHOUT_CONTENT = {
+    "recon/errors.py",
+    "data_prep/storage/cache.py",
+    "data_prep/lodopab/volume.py",
+}
 
 
-@pytest.mark.parametrize(("module", "sources"), [("simulation", samples.MRI_SOURCES), ("ct_simulation", CT_SOURCES)])
-def test_all_that_a_simulation_imports_is_a_source(module, sources):
-    todo, found = [f"data_prep/{module}.py"], set()
+@pytest.mark.parametrize(("room", "sources"), [("fastmri", samples.MRI_SOURCES), ("lodopab", CT_SOURCES)])
+def test_all_that_a_simulation_imports_is_a_source(room, sources):
+    todo, found = [f"data_prep/{room}/simulation.py"], set()
     while todo:
         name = todo.pop()
         found.add(name)

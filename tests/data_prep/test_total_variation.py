@@ -9,7 +9,7 @@ import torch
 from skimage.restoration import denoise_tv_chambolle
 
 from data_prep import find_ct_volumes, geometry_of, read_ct_volume
-from data_prep.total_variation import STRENGTH, _weights, tv_images
+from data_prep.lodopab.total_variation import STRENGTH, _weights, tv_images
 from recon.errors import InputError
 from recon.physics.ct import MU_MAX, fbp, photon_noise, ray_transform
 from tests.data_prep.ct_files import write_ct, write_data

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from data_prep import ImageNetDataset, image_folder, imagenet
-from data_prep.image_folder import check_image, read_image
+from data_prep import ImageNetDataset
+from data_prep.labelled import image_folder, imagenet
+from data_prep.labelled.image_folder import check_image, read_image
 from recon.errors import InputError
 from tests.data_prep.vision_files import write_imagenet
 

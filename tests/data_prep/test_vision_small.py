@@ -15,7 +15,8 @@ import torch
 import torchvision.datasets
 from torchvision.transforms.v2 import functional as F
 
-from data_prep import CIFARDataset, FashionMNISTDataset, fashion_mnist
+from data_prep import CIFARDataset, FashionMNISTDataset
+from data_prep.labelled import fashion_mnist
 from recon.errors import InputError
 from tests.data_prep.vision_files import (
     CIFAR10_NAMES,

@@ -14,7 +14,7 @@ import h5py
 import pytest
 import torch
 
-from pipelines import evaluate, prepare, train
+from pipelines.commands import evaluate, prepare, train
 from tests.conftest import TINY
 from tests.data_prep.files import write_volume
 
@@ -198,7 +198,7 @@ def test_evaluate_and_prepare_flags(capsys, run, tmp_path):
 def test_a_full_disk(data, tmp_path):
     """No file may grow past 50 kB: the checkpoint cannot be written, and says so without a half of it left."""
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "pipelines.train", "--task=mri", f"--data={data}", f"--out={run}", *TINY]
+    command = [sys.executable, "-m", "pipelines.commands.train", "--task=mri", f"--data={data}", f"--out={run}", *TINY]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
@@ -208,7 +208,14 @@ def test_a_full_disk(data, tmp_path):
 
 
 def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
-    command = [sys.executable, "-m", "pipelines.evaluate", str(run), "--protocols=plain", "--save-reconstructions"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.commands.evaluate",
+        str(run),
+        "--protocols=plain",
+        "--save-reconstructions",
+    ]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # noqa: E731
     out = tmp_path / "out"
     done = subprocess.run([*command, f"--out={out}"], preexec_fn=limit, capture_output=True, text=True, timeout=120)

@@ -15,13 +15,13 @@ import torch
 import yaml
 
 from data_prep import LabelledImage
-from pipelines import evaluate, train
 from pipelines.classification.protocols import PROTOCOLS
 from pipelines.classification.subjects import ImageGroup
 from pipelines.classification.summary import summarise
 from pipelines.classification.task import learning_rates
-from pipelines.protocols import Settings
-from pipelines.qualities import Row
+from pipelines.commands import evaluate, train
+from pipelines.reconstruction.protocols import Settings
+from pipelines.reconstruction.qualities import Row
 from recon.layers import circular_shift
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 from tests.pipelines.test_bad_input import refuse
@@ -112,7 +112,7 @@ def uninterrupted(trained) -> Path:
 
 
 def test_stopped_in_mid_epoch_and_resumed_with_workers(uninterrupted, cifar, tmp_path, monkeypatch):
-    from pipelines.recorder import RunRecorder
+    from pipelines.training.recorder import RunRecorder
 
     run, ask = tmp_path / "run", RunRecorder._must_stop
     place = lambda self, trainer, batch_idx: trainer.current_epoch == 2 and batch_idx == 1  # noqa: E731
@@ -127,7 +127,7 @@ def test_stopped_in_mid_epoch_and_resumed_with_workers(uninterrupted, cifar, tmp
 KILLED = """
 import os, signal, sys
 from pipelines.classification.task import ClassificationTask
-from pipelines.train import main
+from pipelines.commands.train import main
 
 step = ClassificationTask.training_step
 
@@ -160,7 +160,7 @@ def test_two_processes_validate_as_one(cifar, tmp_path):
     settings += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--evaluation.shifts=0"]
     for name, extra in (("one", []), ("two", ["--trainer.devices=2", "--trainer.strategy=ddp"])):
         flags = [f"--data={cifar}", f"--out={tmp_path / name}", *TINY, *settings, *extra]
-        start = [sys.executable, "-m", "pipelines.train", "--task=cifar10"]
+        start = [sys.executable, "-m", "pipelines.commands.train", "--task=cifar10"]
         done = subprocess.run([*start, *flags], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     ours, theirs = table(tmp_path / "two")[0], table(tmp_path / "one")[0]
@@ -215,7 +215,7 @@ def test_the_report_is_one_page_with_its_sections(evaluation):
 
 
 def test_interrupted_evaluation_resumes_to_the_same_table(aps, tmp_path, monkeypatch):
-    from pipelines.evaluation import Evaluation
+    from pipelines.measuring.evaluation import Evaluation
 
     flags = ["--shifts=2", "--max-shift=3"]
     assert evaluate.main([str(aps), *flags, "--out", str(tmp_path / "whole")]) == 0

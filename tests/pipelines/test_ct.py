@@ -13,11 +13,11 @@ import torch
 from skimage.metrics import structural_similarity
 
 from data_prep import LoDoPaBDataset
-from pipelines import evaluate, train
-from pipelines.kinds import measure
-from pipelines.predict import main as predict
-from pipelines.protocols import Settings
-from pipelines.runs import open_run
+from pipelines.commands import evaluate, train
+from pipelines.commands.predict import main as predict
+from pipelines.measuring.kind import measure
+from pipelines.reconstruction.protocols import Settings
+from pipelines.runs.open import open_run
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 from tests.conftest import TINY
 from tests.data_prep.ct_files import write_ct

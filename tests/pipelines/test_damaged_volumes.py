@@ -11,9 +11,9 @@ import pytest
 from nibabel.affines import apply_affine
 
 from data_prep import open_hu, read_hu
-from data_prep.nifti import nifti_description, write_nifti_like
-from pipelines.inputs import find_files, output_name
-from pipelines.prepare import main
+from data_prep.storage.nifti import nifti_description, write_nifti_like
+from pipelines.commands.prepare import main
+from pipelines.reconstruction.inputs import find_files, output_name
 from recon.errors import InputError
 from tests.data_prep.hu_files import SPACING, body, series, slice_header, write_nifti, write_series
 from tests.pipelines.test_bad_input import refuse

@@ -13,15 +13,15 @@ import pytest
 
 import recon
 import recon_commands
-from pipelines import entry, train, tune
-from pipelines.command import BAD_INPUT, DONE
-from pipelines.config import parse, settings_of
+from pipelines.commands import entry, train, tune
+from pipelines.runs.config import parse, settings_of
+from pipelines.runtime.shell import BAD_INPUT, DONE
 
 ROOT = Path(__file__).parents[2]
 
 LISTS_MODULES = """
 import sys
-from pipelines import entry
+from pipelines.commands import entry
 
 sys.argv = ["recon-{0}", "--help"]
 code = entry.{0}()
@@ -34,7 +34,9 @@ def test_the_texts_are_what_the_parsers_print(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", entry.WIDTH)
     command, _, task = name.partition("-")
     text = entry.help_text(command, [*(["--task", task] if task else []), "--help"])
-    assert text is not None, "the texts are of other library versions: python -m pipelines.entry writes them anew"
+    assert text is not None, (
+        "the texts are of other library versions: python -m pipelines.commands.entry writes them anew"
+    )
     assert unordered(text) == unordered(entry.ask_parser(name).partition("\n")[2])
 
 

@@ -15,11 +15,11 @@ import torch
 from skimage.metrics import structural_similarity
 
 from data_prep import FastMRIDataset
-from pipelines.evaluate import main
-from pipelines.kinds import measure
-from pipelines.protocols import Settings
-from pipelines.runs import open_run
-from pipelines.subjects import TIE
+from pipelines.commands.evaluate import main
+from pipelines.measuring.kind import measure
+from pipelines.reconstruction.protocols import Settings
+from pipelines.reconstruction.subjects import TIE
+from pipelines.runs.open import open_run
 from recon.layers import circular_shift
 from tests.data_prep.files import write_dataset, write_volume
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.evaluate import main
-from pipelines.evaluation import PARTS, Evaluation
-from pipelines.runs import open_run
+from pipelines.commands.evaluate import main
+from pipelines.measuring.evaluation import PARTS, Evaluation
+from pipelines.runs.open import open_run
 from tests.data_prep.files import write_dataset, write_volume
 
 FLAGS = ["--protocols", "plain", "equivariance", "noise", "margins", "--shifts", "3"]
@@ -64,7 +64,7 @@ def test_interrupted_and_resumed(n_parts, run, reference, tmp_path, monkeypatch,
 
 def test_killed_and_resumed(run, reference, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines.evaluate", str(run), *FLAGS, "--out", str(out)]
+    command = [sys.executable, "-m", "pipelines.commands.evaluate", str(run), *FLAGS, "--out", str(out)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the reference
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=one_thread)
     while process.poll() is None and not list((out / PARTS).rglob("*.csv")):

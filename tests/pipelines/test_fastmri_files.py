@@ -17,7 +17,7 @@ from monai.apps.reconstruction.fastmri_reader import FastMRIReader
 from monai.transforms import LoadImaged
 
 from data_prep import FastMRIDataset, make_mask
-from pipelines import evaluate, predict, prepare, train
+from pipelines.commands import evaluate, predict, prepare, train
 from tests.conftest import TINY
 from tests.data_prep.files import header, write_volume
 from tests.pipelines.test_bad_input import refuse

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from pipelines import evaluate, predict, prepare, train, tune
-from pipelines.failures import sentence_of
+from pipelines.commands import evaluate, predict, prepare, train, tune
+from pipelines.runtime.failures import sentence_of
 from tests.conftest import TINY
 from tests.pipelines.test_bad_input import refuse, train_on
 
@@ -134,7 +134,11 @@ def test_a_seed_of_a_space_that_is_too_large(capsys, data, tmp_path):
 
 def test_a_foreign_drawing_backend():
     environment = os.environ | {"MPLBACKEND": "nonsense"}
-    command = [sys.executable, "-c", "from pipelines import picture; print(picture.matplotlib.get_backend().lower())"]
+    command = [
+        sys.executable,
+        "-c",
+        "from pipelines.reconstruction import picture; print(picture.matplotlib.get_backend().lower())",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "agg", done.stderr
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from data_prep import replace_file
-from pipelines import evaluate, predict, train
-from pipelines.evaluation import PARTS, Evaluation
+from pipelines.commands import evaluate, predict, train
+from pipelines.measuring.evaluation import PARTS, Evaluation
 from tests.conftest import TINY
 from tests.pipelines.test_bad_input import refuse
 
@@ -224,7 +224,15 @@ def test_a_terminal_that_cannot_show_a_name(data, own, tmp_path, encoding):
     folder.mkdir()
     for name in (b"caf\xe9.h5", "\u03b3 [bold].h5".encode()):
         shutil.copy(data / "singlecoil_val" / "file0.h5", os.fsencode(folder) + b"/" + name)
-    command = [sys.executable, "-m", "pipelines.predict", str(own), str(folder), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.commands.predict",
+        str(own),
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr

@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from data_prep import FastMRIDataset, fit_center
-from pipelines import evaluate, predict, reconstruction
-from pipelines.predict import main, open_network, plan
-from pipelines.task import ReconstructionTask
+from pipelines.commands import evaluate, predict
+from pipelines.commands.predict import main, open_network, plan
+from pipelines.reconstruction import volumes as reconstruction
+from pipelines.reconstruction.task import ReconstructionTask
 from tests.data_prep.files import write_volume
 from tests.pipelines.test_bad_input import refuse
 

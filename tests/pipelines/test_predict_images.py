@@ -15,8 +15,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, MRImageStorage
 
 from data_prep import HUDataset, open_hu
-from pipelines import prepare, train
-from pipelines.predict import main, open_network
+from pipelines.commands import prepare, train
+from pipelines.commands.predict import main, open_network
 from recon.physics.ct import MU_MAX
 from tests.conftest import TINY
 from tests.data_prep.ct_files import write_ct, write_pair

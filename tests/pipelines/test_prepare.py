@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import FastMRIDataset, LoDoPaBDataset, fbp_cache
-from pipelines.prepare import main
+from data_prep import FastMRIDataset, LoDoPaBDataset
+from data_prep.lodopab import fbp_cache
+from pipelines.commands.prepare import main
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 from tests.data_prep.ct_files import write_ct
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from data_prep import FastMRIDataset
-from pipelines.kinds import measure
-from pipelines.protocols import PROTOCOLS, Settings
-from pipelines.runs import open_run
-from pipelines.subjects import Subject
+from pipelines.measuring.kind import measure
+from pipelines.reconstruction.protocols import PROTOCOLS, Settings
+from pipelines.reconstruction.subjects import Subject
+from pipelines.runs.open import open_run
 from recon.errors import InputError
 from tests.data_prep.files import write_dataset
 

@@ -21,12 +21,12 @@ import torch
 
 import data_prep
 from data_prep import Sample
-from pipelines.examples import draw_examples
-from pipelines.protocols import Row, Settings
+from pipelines.reconstruction.examples import draw_examples
+from pipelines.reconstruction.protocols import Row, Settings
+from pipelines.reconstruction.report import Example, RunFacts, evaluation_report
+from pipelines.reconstruction.summary import print_tables, summarise
 from pipelines.reports import Collected
-from pipelines.reports.evaluation import Example, RunFacts, evaluation_report
 from pipelines.reports.page import Figure, Number, Report, Table, render_report, write_report
-from pipelines.summary import print_tables, summarise
 
 DATA = "bundled sample, test split, simulated from magnitude"
 TYPICAL = {"stride": 3e-4, "lpf3": 4e-5, "aps": 0.0}  # NMSE_eq

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from pipelines import train
-from pipelines.checkpoints import read_checkpoint
-from pipelines.command import run_command
+from pipelines.commands import train
+from pipelines.runs.checkpoints import read_checkpoint
+from pipelines.runtime.shell import run_command
 from tests.conftest import TINY
 from tests.data_prep.files import write_volume
 from tests.data_prep.vision_files import write_cifar
@@ -38,7 +38,7 @@ def done(run, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def stopped(data, tmp_path_factory) -> Path:
     """A run of two epochs that stopped after two of the five batches of its second."""
-    from pipelines.recorder import RunRecorder
+    from pipelines.training.recorder import RunRecorder
 
     run = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:

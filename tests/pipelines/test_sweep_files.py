@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import train, tune
+from pipelines.commands import train, tune
 from pipelines.tuning.kept import KeptSweep, Request
 from pipelines.tuning.request import make_request
 from pipelines.tuning.results import find
@@ -105,7 +105,7 @@ def test_a_pipe_in_the_place_of_a_sweep_is_not_waited_on(capsys, tmp_path):
 
 def test_a_whole_sweep_reads_back_as_it_was_written(sweep):
     """The control: nothing that the program writes is refused."""
-    from pipelines.stored import read_json
+    from pipelines.runtime.stored import read_json
     from pipelines.tuning.ledger import Ledger
     from pipelines.tuning.request import check_trials, read_request
 

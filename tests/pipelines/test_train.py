@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams
 
 import recon
-from pipelines.checkpoints import read_checkpoint
-from pipelines.train import main
+from pipelines.commands.train import main
+from pipelines.runs.checkpoints import read_checkpoint
 from tests.conftest import TINY
 from tests.data_prep.files import write_dataset, write_volume
 
@@ -127,7 +127,7 @@ def test_bf16_autocast_keeps_the_state_in_float32(train):
 
 
 def command(data: Path, out: Path, *extra: str) -> list[str]:
-    start = [sys.executable, "-m", "pipelines.train", "--task", "mri"]
+    start = [sys.executable, "-m", "pipelines.commands.train", "--task", "mri"]
     return [*start, "--data", str(data), "--out", str(out), *TINY, *extra]
 
 
@@ -135,7 +135,17 @@ class Interrupted:
     """recon-train in a process of its own, stopped when a condition on its run folder holds."""
 
     def __init__(self, data: Path, out: Path, *extra: str) -> None:
-        command = [sys.executable, "-m", "pipelines.train", "--task", "mri", "--data", str(data), "--out", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines.commands.train",
+            "--task",
+            "mri",
+            "--data",
+            str(data),
+            "--out",
+            str(out),
+        ]
         self.out = out
         self.process = subprocess.Popen(
             [*command, *TINY, *extra],
@@ -168,8 +178,8 @@ def uninterrupted(train) -> Path:
 
 KILLED_AT = """
 import os, signal, sys
-from pipelines.task import ReconstructionTask
-from pipelines.train import main
+from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.commands.train import main
 
 hook, epoch, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 step = getattr(ReconstructionTask, hook)
@@ -209,7 +219,7 @@ def test_a_signal_saves_in_mid_epoch_and_says_how_to_resume(uninterrupted, data,
 
 @pytest.mark.parametrize("place", ["last batch", "validation"])
 def test_a_signal_at_the_end_of_an_epoch_saves_the_epoch(uninterrupted, data, tmp_path, monkeypatch, capsys, place):
-    from pipelines.task import ReconstructionTask
+    from pipelines.reconstruction.task import ReconstructionTask
 
     hook = {"last batch": "training_step", "validation": "validation_step"}[place]
     step = getattr(ReconstructionTask, hook)
@@ -232,7 +242,7 @@ def test_a_signal_at_the_end_of_an_epoch_saves_the_epoch(uninterrupted, data, tm
 @pytest.mark.parametrize("batch", [0, 2])
 def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, data, tmp_path, monkeypatch, batch):
     """A mid-epoch stop at an exact place: epoch 3, after this batch of its five."""
-    from pipelines.recorder import RunRecorder
+    from pipelines.training.recorder import RunRecorder
 
     run = tmp_path / "run"
     ask = RunRecorder._must_stop

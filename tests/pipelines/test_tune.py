@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import train, tune
-from pipelines.cluster import PREFIX, _temporary_folder
+from pipelines.commands import train, tune
+from pipelines.runtime.cluster import PREFIX, _temporary_folder
 from pipelines.tuning.ledger import Ledger
 from pipelines.tuning.results import read_table
 from tests.pipelines.test_bad_input import refuse
@@ -44,7 +44,7 @@ PATIENCE = 600  # seconds; a loaded machine needs some of it
 class Started:
     """recon-tune in a process of its own, and whatever it starts."""
 
-    def __init__(self, *arguments: object, module: str = "pipelines.tune") -> None:
+    def __init__(self, *arguments: object, module: str = "pipelines.commands.tune") -> None:
         self.mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
@@ -381,7 +381,7 @@ def test_bad_input(capsys, data, tmp_path, space, more, says):
 
 @pytest.mark.usefixtures("no_process_is_left")
 def test_a_port_of_something_else(capsys, data, space, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.cluster.SECONDS", 3)
+    monkeypatch.setattr("pipelines.runtime.cluster.SECONDS", 3)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -423,7 +423,7 @@ def test_two_ray_workers_train_as_two_processes_and_outlive_a_kill(data, tmp_pat
     """A worker is killed in mid-training: all go on from the last checkpoint, to the figures of Lightning's DDP."""
     epochs = ["--trainer.max_epochs=3", "--sampling=stride"]
     arguments = [*command(data, tmp_path / "ray", *epochs)[3:], "--ray-workers=2"]
-    started = Started(*arguments, module="pipelines.train")
+    started = Started(*arguments, module="pipelines.commands.train")
     started.until(lambda: (tmp_path / "ray/metrics.csv").exists() and len(table(tmp_path / "ray")) >= 1)
     workers = [pid for pid, line in marked(started.mark).items() if line.startswith("ray::") and "TrainWorker" in line]
     os.kill(workers[-1], signal.SIGKILL)

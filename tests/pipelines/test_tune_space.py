@@ -15,9 +15,9 @@ import ray
 import yaml
 
 import configs
-from pipelines import train, tune
-from pipelines.checkpoints import read_checkpoint
-from pipelines.config import parse, settings_of
+from pipelines.commands import train, tune
+from pipelines.runs.checkpoints import read_checkpoint
+from pipelines.runs.config import parse, settings_of
 from pipelines.tuning.ledger import Ledger, Trial, overlay, read_rows
 from pipelines.tuning.population import change_settings, read_schedule, start_schedule
 from pipelines.tuning.request import default_space, flat, make_request, objective_of
@@ -227,7 +227,15 @@ def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "pipelines.train", "--task=mri", f"--data={data}", *TINY, "--trainer.max_epochs=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.commands.train",
+        "--task=mri",
+        f"--data={data}",
+        *TINY,
+        "--trainer.max_epochs=1",
+    ]
     started = []
     for node in range(2):
         launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)}

@@ -1,0 +1,1 @@
+"""fastMRI files: k-space, masks and targets."""

@@ -1,0 +1,277 @@
+"""fastMRI slices as samples: zero-filled input, target and the numbers that normalise them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data_prep.fastmri.folder import find_volumes
+from data_prep.fastmri.masks import check_mask, make_mask
+from data_prep.fastmri.volume import N_DIMS, Volume
+from data_prep.slices.crop import center_crop, fit_center
+from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
+from data_prep.slices.seeds import stable_seed
+from data_prep.storage.hdf5 import find_dataset, open_volume
+from data_prep.storage.open_files import Handles
+from recon.errors import InputError
+from recon.physics.mri import move_object, zero_filled
+
+MAPS_TOLERANCE = 1e-3  # of the coil maps' sum of squares; complex64 has 1e-7
+
+
+class FastMRIDataset(Dataset[Sample]):
+    """Slices of a fastMRI data set: of a split, a folder or one file; single- or multi-coil, knee or brain.
+
+    The input is fastMRI's U-Net transform (arXiv 1811.08839, section 5; `fastmri.data.transforms`), short of its
+    clamp: x = |crop(F^-1 M k)|, with the root sum of squares over coils where there are several; then
+    (x - mean(x)) / (std(x) + 1e-11).
+
+    Every draw is a function of what it is for, so that results depend neither on the number of workers nor on the
+    order of reading. Evaluation: the mask is fastMRI's, seeded with the file's name, one for all slices of a volume.
+    Training: mask and shift are functions of (seed, epoch, file name, slice). A file that brings its own mask
+    (fastMRI's test files) is masked with that one.
+
+    Args:
+        data: root folder, which holds `<challenge>_<split>`; where split is None, a folder of *.h5 files or one such
+            file.
+        split: train, val, test or None.
+        challenge: singlecoil or multicoil.
+        mask_type: see `make_mask`.
+        center_fractions: see `make_mask`.
+        accelerations: see `make_mask`.
+        image_size: (rows, columns) that image and target are centre-cropped or zero-padded to before they are
+            normalised, for a network that cannot take the file's size; None keeps the file's. data_range stays
+            the whole volume's.
+        max_shift: in training, roll image and target circularly by one vector drawn from [-max_shift, max_shift]^2.
+        training: draw anew in each epoch.
+        seed: seed of the training draws.
+        progress: show a progress bar while files are indexed.
+
+    Attributes:
+        volumes: the files, sorted by name.
+        slices: (index into volumes, slice) of each sample.
+        shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
+
+    Raises:
+        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
+    """
+
+    baseline = "zero-filled"  # what the input is, as an image
+    own_kind = "brain-mri"  # of `outside_images`, what is not outside for such data
+    per_image = False  # quality is a volume's, not an image's
+    transposed = False  # rows run from front to back, as one looks at them
+
+    def __init__(
+        self,
+        data: Path,
+        split: str | None,
+        challenge: str = "singlecoil",
+        mask_type: str = "random",
+        center_fractions: Sequence[float] = (0.08,),
+        accelerations: Sequence[int] = (4,),
+        image_size: Sequence[int] | None = None,
+        max_shift: int = 0,
+        training: bool = False,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        check_mask(mask_type, center_fractions, accelerations)
+        self.image_size, self.challenge = check_sizes(image_size, max_shift), challenge
+        self.volumes = find_volumes(Path(data), challenge, split, progress)
+        self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
+        shapes = [(*self._size(volume), volume.has_target) for volume in self.volumes]
+        self.shapes = [shapes[v] for v, _ in self.slices]
+        self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
+        self.max_shift, self.training, self.seed = max_shift, training, seed
+        self._handles = Handles()
+        self._still: tuple[int, Tensor, Tensor | None] | None = None
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        return len(self.slices)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        """Return the sample of (epoch, index); an index alone means epoch 0.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        v, s = self.slices[index]
+        volume = self.volumes[v]
+        target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
+        sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._kspace(volume, s)), target)
+        if self.training:
+            sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
+        return sample
+
+    def moved(self, index: int, shift: Sequence[float]) -> Sample:
+        """Return the sample of a slice whose object moved before it was acquired again with the same mask.
+
+        The object moves in k-space's full matrix, circularly, by whole pixels or fractions (`move_object`); then
+        follow the very mask of the sample (epoch 0), zero-filling, magnitude, crop and normalisation with the moved
+        image's own mean and std. Where k-space's matrix is cropped, content enters and leaves at the border. Where
+        the file keeps its coil maps the object moves under fixed coils; for others see `coils_move`.
+
+        Args:
+            index: the sample; its image, mean and std are what the shift (0, 0) gives, outside training.
+            shift: (rows, columns) in pixels of k-space's matrix, positive towards larger indices.
+
+        Returns:
+            The sample without a target, (1, 0, 0); data_range stays the volume's.
+
+        Raises:
+            InputError: the shift is not two finite numbers, the file's coil maps are unusable, or the file cannot
+                be read any more.
+        """
+        v, s = self.slices[index]
+        volume = self.volumes[v]
+        if self._still is None or self._still[0] != index:  # read once for all moves of a slice
+            self._still = index, self._kspace(volume, s), self._maps(volume)
+        _, kspace, maps = self._still
+        kspace = move_object(kspace, shift, maps)
+        return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
+
+    def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
+        """Make any image (rows, columns) an input, with its mean and std: see `normalise`."""
+        return normalise(image)
+
+    def in_view(self, index: int, shift: Sequence[float]) -> tuple[slice, slice]:
+        """Return the rows and columns of a sample whose content is in view before and after a move.
+
+        All of an axis that is neither cropped nor padded: what leaves it on one side comes in on the other. What is
+        padded is not in view.
+
+        Args:
+            index: the sample.
+            shift: (rows, columns) that the object moves by, see `moved`.
+        """
+        volume = self.volumes[self.slices[index][0]]
+        parts = []
+        for side, n, field, t in zip(self._size(volume), volume.image_size, volume.kspace_size, shift, strict=True):
+            shown = min(side, n)
+            first = (side - shown) // 2
+            moved = slice(first + max(0, ceil(t)), first + shown + min(0, floor(t)))
+            parts.append(slice(None) if side == n == field else moved)
+        return parts[0], parts[1]
+
+    def coils_move(self, volume: int) -> bool:
+        """Whether `moved` moves the coils' sensitivities along with the object, since it does not know them.
+
+        True for a file of several coils without `sensitivity_maps` (see `write_fastmri`), and for one whose k-space
+        is undersampled already, from which the object cannot be told: then `moved` is not quite what a scanner
+        would have measured. False with one coil, whose sensitivity counts as part of the object.
+
+        Args:
+            volume: index into `volumes`.
+
+        Raises:
+            InputError: the file's coil maps are unusable, or the file cannot be read any more.
+        """
+        return self.volumes[volume].n_coils > 1 and self._maps(self.volumes[volume]) is None
+
+    def mask(self, volume: int, slice_number: int = 0, epoch: int = 0) -> Tensor:
+        """Return the mask (columns,) bool that the sample of this slice has in this epoch."""
+        return self._mask(self.volumes[volume], epoch, slice_number)
+
+    def volume_target(self, index: int) -> Tensor:
+        """Read a whole target volume, cropped or padded as the samples' targets are.
+
+        Args:
+            index: index into `volumes`.
+
+        Returns:
+            Tensor (slices, rows, columns) float32 in the file's units.
+
+        Raises:
+            InputError: the file has no target, or cannot be read any more.
+        """
+        volume = self.volumes[index]
+        if not volume.has_target:
+            raise InputError(f"{volume.path} has no {volume.recon_key!r}: use a split that has targets.")
+        return self._target(volume, slice(None))
+
+    def _size(self, volume: Volume) -> tuple[int, int]:
+        return self.image_size or volume.image_size
+
+    def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
+        columns = volume.kspace_size[1]
+        if volume.has_mask:
+            return torch.from_numpy(self._read(volume, "mask", slice(None), (columns,)).astype(bool))
+        name = volume.path.name
+        seed = stable_seed("mask", self.seed, epoch, name, s) if self.training else tuple(map(ord, name))
+        try:
+            return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
+        except InputError as error:
+            raise InputError(f"{volume.path} cannot have the run's mask: {error}") from None
+
+    def _read(self, volume: Volume, key: str, part: int | slice, shape: tuple[int, ...]) -> np.ndarray:
+        """Read what had this shape when the file was indexed."""
+        values = self._handles.read(volume.path, key, part)
+        if values.shape != shape:
+            raise InputError(
+                f"{volume.path} changed while it was in use ({key!r} had shape {shape}, now {values.shape}): "
+                "start again."
+            )
+        return values
+
+    def _kspace(self, volume: Volume, s: int) -> Tensor:
+        coils = (volume.n_coils,) if N_DIMS[self.challenge] == 4 else ()
+        values = self._read(volume, "kspace", s, (*coils, *volume.kspace_size))
+        with np.errstate(over="ignore"):  # what becomes inf is told of when it is reconstructed
+            return torch.from_numpy(values.astype(np.complex64, copy=False))
+
+    def _maps(self, volume: Volume) -> Tensor | None:
+        """The coil maps (coils, rows, columns) complex64, for a file that has them and fully sampled coils."""
+        if volume.n_coils == 1 or volume.has_mask:
+            return None
+        expected = (volume.n_coils, *volume.kspace_size)
+        with open_volume(volume.path) as file:
+            found = find_dataset(file, "sensitivity_maps", volume.path)
+            if found is None:
+                return None
+            fits = found.shape == expected and found.dtype.kind == "c"
+            maps = found[()].astype(np.complex64) if fits else np.full(expected, np.nan)
+        power = np.square(np.abs(maps)).sum(0)
+        if not np.all((np.abs(power - 1) < MAPS_TOLERANCE) | (power == 0)):
+            raise InputError(
+                f"{volume.path}: 'sensitivity_maps' is not complex of shape {expected} with a root sum of squares over "
+                "the coils of 1 (or 0): correct it."
+            )
+        return torch.from_numpy(maps)
+
+    def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
+        """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
+        coil_dim = 0 if kspace.ndim == 3 else None
+        magnitude = zero_filled(kspace, self._mask(volume, epoch, s), coil_dim, volume.image_size)
+        return fit_center(magnitude, self._size(volume))
+
+    def _sample(self, v: int, s: int, magnitude: Tensor, target: Tensor) -> Sample:
+        image, mean, std = normalise(magnitude)
+        return Sample(
+            image=image,
+            target=target,
+            mean=torch.tensor(mean, dtype=torch.float32),
+            std=torch.tensor(std, dtype=torch.float32),
+            data_range=torch.tensor(self.volumes[v].maximum or 0.0, dtype=torch.float32),
+            volume=torch.tensor(v),
+            slice=torch.tensor(s),
+        )
+
+    def _target(self, volume: Volume, part: int | slice) -> Tensor:
+        target = torch.from_numpy(
+            self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False)
+        )
+        try:
+            shown = center_crop(target, volume.image_size)
+        except ValueError as error:
+            raise InputError(
+                f"{volume.path} changed while it was in use ({volume.recon_key!r}: {error}): start again."
+            ) from error
+        return fit_center(shown, self._size(volume)).contiguous()

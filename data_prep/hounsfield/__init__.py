@@ -1,0 +1,1 @@
+"""CT images in Hounsfield units, of which a scan is simulated."""

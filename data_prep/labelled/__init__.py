@@ -1,0 +1,1 @@
+"""Classified images: CIFAR, Fashion-MNIST, ImageNet."""

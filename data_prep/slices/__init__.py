@@ -1,0 +1,1 @@
+"""What all slices share: the sample, its crop, its batches, its seeds."""

@@ -1,0 +1,1 @@
+"""How files are read, written and remembered, whatever is in them."""

@@ -1,0 +1,252 @@
+"""``recon-predict``: reconstruct k-space, sinograms or CT images in HU with a trained network, each to a file."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import Namespace
+from tqdm import tqdm
+
+from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu, parse_header
+from data_prep.lodopab.volume import N_PHOTONS
+from data_prep.storage.hdf5 import find_dataset, open_volume, unreadable
+from data_prep.storage.nifti import nifti_description
+from pipelines.measuring.devices import find_device
+from pipelines.reconstruction.inputs import find_files, in_hu, output_name
+from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.reconstruction.volumes import Job, reconstruct_all
+from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
+from pipelines.runtime.bounds import BATCH_SIZE, PHOTONS
+from pipelines.runtime.run_folder import make_folder
+from pipelines.runtime.shell import Parser, real, run_command, size_flag, whole
+from pipelines.training.loaders import ReconstructionDataset, check_image_sizes, tell_undersampled
+from recon.errors import InputError, check_choice
+
+SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}
+DETAILS = """\
+masks:    A file with a mask of its own (fastMRI's test files) is masked with that. A file without one is taken as
+          fully sampled: it gets the run's mask, seeded by the file's name as in recon-evaluate. Several coils are
+          combined by the root of the sum of squares, whatever the run was trained on.
+hdf5:     DIR/NAME.h5 with the dataset "reconstruction" (slices, rows, columns), float32, in the file's units:
+          fastMRI's submission format, which fastmri.evaluate reads.
+nifti:    DIR/NAME.nii.gz (columns, rows, slices), float32, in the file's units; voxel size in mm from the file's
+          header (a slice's thickness; gaps are not told), 1 mm where the header does not tell it. fastMRI files do
+          not tell how the patient lay, so the orientation is a convention, that of a straight axial slice: columns
+          go to the patient's left, rows to posterior, slices to superior. The voxel where the acquired field is
+          centred (half the rows, columns and slices, rounded down) is at 0, 0, 0 mm, however the image is cropped.
+CT:       A run on CT reads LoDoPaB's observations (observation_*.hdf5): hdf5 holds mu / MU_MAX, as LoDoPaB's ground
+          truth does; nifti HU, turned as one looks at it, with the geometry's pixels and slices of 1 mm.
+HU:       A run on CT also reads images in HU: NIfTI volumes, and folders of the axial DICOM slices of one series
+          (written as FOLDER.h5 or FOLDER.nii.gz). Each slice is measured anew, simulated as LoDoPaB's were: parallel
+          beam, 1000 angles, --photons for each detector pixel, noise that depends on the volume's name and the slice
+          alone. The body keeps its true size (the header's pixel size), the detector spans the image's diagonal with
+          pixels as wide as the image's, and all of the image is reconstructed on its own grid: nothing is resampled
+          or cropped. So a wide body lets fewer photons through than LoDoPaB's 26 cm, and is noisier. Values are cut
+          to -1001 .. 3071 HU. nifti holds HU, in a NIfTI input's own axes and affine, or with that of the DICOM
+          headers (columns, rows, slices); hdf5 holds mu / MU_MAX, these axes reversed, and the affine as attribute.
+          PSNR and SSIM compare with the image itself.
+go on:    A volume that this very run and input have written into DIR is skipped, so that the same command goes on
+          after an interruption. Any other file of its name is never overwritten.
+"""
+
+
+class Network(NamedTuple):
+    """A trained network, its run's settings, and what identifies both."""
+
+    task: ReconstructionTask
+    config: Namespace
+    digest: str
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of ``recon-predict``."""
+    parser = Parser(
+        prog="recon-predict",
+        description="Reconstruct fastMRI files, or LoDoPaB's observations and CT images in HU, with a trained network.",
+        epilog=DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder of recon-train (its best.ckpt), or one of its checkpoints (.ckpt)")
+    add("inputs", nargs="+", metavar="INPUT",
+        help="files of k-space (*.h5), of sinograms (*.hdf5) or of images in HU (*.nii, *.nii.gz), folders of them, or "
+        "a folder of DICOM slices")  # fmt: skip
+    add("--out", required=True, metavar="DIR", help="the folder to write to")
+    add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    add(
+        "--batch-size",
+        type=whole(*BATCH_SIZE),
+        default=1,
+        help="slices that run at once (default 1, as recon-evaluate saves them)",
+    )
+    add("--dataset.image_size", dest="image_size", type=size_flag, metavar="'[ROWS, COLUMNS]'",
+        help="crop or zero-pad the images to this size, as in recon-train (default: as the run does)")  # fmt: skip
+    add(
+        "--photons",
+        type=real(*PHOTONS),
+        help=f"for each detector pixel, of images in HU (default {N_PHOTONS:g}, LoDoPaB's)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(_predict, argv)
+
+
+def _predict(argv: list[str]) -> None:
+    arguments = build_parser().parse_args(argv)
+    check_choice("format", arguments.format, SUFFIXES)
+    if "" in (arguments.run, arguments.out, *arguments.inputs):
+        raise InputError("RUN, INPUT and --out cannot be empty: give paths")
+    device = find_device(arguments.device)
+    network = open_network(Path(arguments.run), arguments.image_size)
+    files = find_files(arguments.inputs, network.config.task)
+    out = Path(arguments.out)
+    _check_flags(arguments, [path for path in files if in_hu(path)] if network.config.task == "ct" else [])
+    checking = tqdm(files, "checking", disable=None, leave=False)
+    photons = arguments.photons or N_PHOTONS
+    jobs = {path.name: plan(network, path, out, arguments.format, photons) for path in checking}
+    todo = [job for job in jobs.values() if job is not None]
+    tell_undersampled([job.volume for job in todo if isinstance(job.volume, Volume)])
+    make_folder(out)
+
+    if there := [name for name, job in jobs.items() if job is None]:
+        print(f"skipped, because {out} holds what this run makes of them: {_listed(there)}", file=sys.stderr)
+    if arguments.format == "nifti" and (unknown := [job.path.name for job in todo if job.unknown_size]):
+        print(f"written with voxels of 1 mm, because the header tells no size: {_listed(unknown)}", file=sys.stderr)
+    if todo:
+        reconstruct_all(network.task.to(device).eval(), todo, arguments.batch_size)
+        print(f"Written: {len(todo)} of {len(jobs)} volumes, to {out}")
+
+
+def _check_flags(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
+    """Refuse flags that say nothing of these files."""
+    if arguments.photons is not None and not 0 < arguments.photons < float("inf"):
+        raise InputError(f"--photons is {arguments.photons}: give the photons for each detector pixel, such as 4096")
+    if arguments.photons is not None and not images:
+        raise InputError("--photons is for images in HU: leave it out, what was measured has its noise already")
+    if arguments.image_size is not None and images:
+        raise InputError(f"--dataset.image_size is not for images in HU, such as {images[0]}: they keep their size")
+
+
+def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network:
+    """The network of a run folder (its best checkpoint) or of one checkpoint of a run, without the run's data.
+
+    Args:
+        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+        image_size: another size of the images than the run's.
+
+    Raises:
+        InputError: not a run folder, a broken checkpoint, or one of another network.
+    """
+    _, checkpoint, config = find_checkpoint(path)
+    if image_size is not None:
+        config.dataset.image_size = image_size
+    task = build_task(config)
+    load_weights(task, checkpoint)
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    settings = [config.clamp, config.network.as_dict(), _dataset_settings(config)]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return Network(task, config, digest.hexdigest())
+
+
+def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: float = N_PHOTONS) -> Job | None:
+    """Check all that can be checked before a volume is reconstructed.
+
+    Args:
+        network: what reconstructs it.
+        path: a fastMRI file, one of LoDoPaB's observations, or a volume in HU (NIfTI, or a folder of DICOM slices).
+        out: the folder to write to.
+        file_format: a key of SUFFIXES.
+        n_photons: for each detector pixel, of a volume in HU.
+
+    Returns:
+        The job; None where it is done already.
+
+    Raises:
+        InputError: not such a file, an image that the network cannot take, a mask that cannot be made, or a file
+            in the place of the result that this job did not write.
+    """
+    result = out / f"{output_name(path)}{SUFFIXES[file_format]}"
+    source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if in_hu(path) else [])])
+    made_by = f"recon-predict {hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:32]}"
+    if result.exists():
+        if result.samefile(path):
+            raise InputError(f"{path} would be written over with its own reconstruction: give another --out than {out}")
+        if _made_by(result) == made_by:
+            return None
+        raise InputError(f"{result} is there already and is not what this run makes of {path}: give another --out")
+    if network.config.task == "ct" and in_hu(path):
+        return Job(_open_images(network, path, n_photons), result, made_by)
+    opened: tuple[ReconstructionDataset, tuple[float, float, float] | None] = (
+        _open_sinograms(network, path) if network.config.task == "ct" else _open_kspace(network, path)
+    )
+    return Job(opened[0], result, made_by, opened[1])
+
+
+def _stamps(path: Path) -> list[str]:
+    """What a changed file, or a changed file in a folder, is noticed by."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return [path.name] * path.is_dir() + [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+
+
+def _open_images(network: Network, path: Path, n_photons: float) -> HUDataset:
+    """The volume as it will be measured."""
+    filters = {key: value for key, value in _dataset_settings(network.config).items() if key != "image_size"}
+    dataset = HUDataset(open_hu(path), network.task.network.total_stride, n_photons=n_photons, **filters)
+    check_image_sizes(dataset, network.task.network)
+    return dataset
+
+
+def _open_sinograms(network: Network, path: Path) -> tuple[LoDoPaBDataset, tuple[float, float, float]]:
+    """The file, and its voxels in mm: slices are of 1 mm, since LoDoPaB's are of many people."""
+    dataset = LoDoPaBDataset(path, None, cache=False, progress=False, **_dataset_settings(network.config))
+    check_image_sizes(dataset, network.task.network)
+    height, width = (1000 * side for side in dataset.volumes[0].geometry.pixel_size)
+    return dataset, (height, width, 1.0)
+
+
+def _open_kspace(network: Network, path: Path) -> tuple[FastMRIDataset, tuple[float, float, float] | None]:
+    """The file, and its voxels in mm, where the header tells them."""
+    with open_volume(path) as file:
+        challenge = "multicoil" if getattr(find_dataset(file, "kspace", path), "ndim", 3) == 4 else "singlecoil"
+    dataset = FastMRIDataset(path, None, challenge, progress=False, **_dataset_settings(network.config))
+    check_image_sizes(dataset, network.task.network)
+    with open_volume(path) as file:
+        header = parse_header(file["ismrmrd_header"][()], path)
+    return dataset, header.voxel_size_mm
+
+
+def _made_by(path: Path) -> str:
+    if path.suffix != ".h5":
+        return nifti_description(path)
+    with open_volume(path) as file:
+        return str(file.attrs.get("made_by"))
+
+
+def _dataset_settings(config: Namespace) -> dict[str, Any]:
+    """The run's settings of masks or filters, and of sizes; the challenge is each file's own."""
+    masks, filters = ("mask_type", "center_fractions", "accelerations"), ("window", "frequency_scaling")
+    return {key: config.dataset[key] for key in ("image_size", *(filters if config.task == "ct" else masks))}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for one line of text, the first few of many."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Reconstruction: how networks are trained, what is measured of them, and how that is shown."""

@@ -1,0 +1,138 @@
+"""What is put before a network when it is measured: a volume, or a set of images from outside its training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from data_prep import OUTSIDE, OutsideImage, Sample, center_crop, outside_images
+from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.training.loaders import ReconstructionDataset
+from recon.errors import InputError
+from recon.metrics import equals_own_shift
+from recon.networks import record_margins
+
+TIE = 1e-12  # scores are float64 sums; equal ones differ by rounding, 1e-15, and distinct ones by 2e-7 or more
+
+
+class Passed(NamedTuple):
+    """A slice and what the network made of it.
+
+    Attributes:
+        sample: a batch of one, on the network's device.
+        output: f(x), normalised, ``(1, 1, rows, columns)``.
+        margins: the phase margin of each level, from the image down; empty for a fixed grid.
+        tie: the input is equal to its own shift, or two phases have equal scores: no network that picks its grid by
+            content can be equivariant here.
+    """
+
+    sample: Sample
+    output: Tensor
+    margins: Tensor
+    tie: bool
+
+
+def reconstruct(task: ReconstructionTask, sample: Sample, name: str) -> Passed:
+    """Run the network on a batch of one, and look at how clear its choice of phases was.
+
+    Raises:
+        InputError: the output is not finite.
+    """
+    with record_margins(task.network) as margins:
+        output = task(sample.image)
+    if not output.isfinite().all():
+        raise InputError(
+            f"the reconstruction of {name} slice {int(sample.slice)} is not finite: its file or the checkpoint holds "
+            "nan or inf; leave the file out or train again"
+        )
+    found = torch.cat(margins).cpu() if margins else torch.empty(0, dtype=torch.float64)
+    own = bool(equals_own_shift(sample.image[:, 0], task.network.total_stride))
+    return Passed(sample, output, found, own or bool((found <= TIE).any()))
+
+
+@dataclass
+class Subject:
+    """One volume, or one set of images from outside, before one network. f(x) is computed once, when first needed.
+
+    Args:
+        task: in eval mode, on the device to use.
+        dataset: the split; also says what size of image the network sees.
+        name: of the volume, or one of ``data_prep.OUTSIDE``.
+        volume: the volume's number in the data set; None for a set from outside.
+        seed: of images that are drawn.
+    """
+
+    task: ReconstructionTask
+    dataset: ReconstructionDataset
+    name: str
+    volume: int | None
+    seed: int = 0
+
+    @cached_property
+    def indices(self) -> list[int]:
+        """The data set's numbers of the volume's slices."""
+        return [i for i, (volume, _) in enumerate(self.dataset.slices) if volume == self.volume]
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The slices, each a batch of one on the network's device."""
+        found = self._outside() if self.volume is None else [self.dataset[i] for i in self.indices]
+        return [Sample(*(part[None].to(self.task.device) for part in sample)) for sample in found]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What each slice is called in the column "volume" of the results."""
+        if self.volume is not None:
+            return [self.name] * len(self.indices)
+        return [image.name for image in self._images]
+
+    @cached_property
+    def passed(self) -> list[Passed]:
+        """The slices and f(x)."""
+        return [reconstruct(self.task, sample, name) for name, sample in zip(self.names, self.samples, strict=True)]
+
+    def shown(self, image: Tensor) -> Tensor:
+        """The part ``(batch, rows, columns)`` of images ``(batch, 1, rows, columns)`` that is not padding."""
+        sides = image.shape[-2:]
+        size = sides if self.volume is None else self.dataset.volumes[self.volume].image_size
+        return center_crop(image[:, 0], [min(n, side) for n, side in zip(size, sides, strict=True)])
+
+    @property
+    def has_target(self) -> bool:
+        """Whether quality can be measured."""
+        return self.volume is not None and self.dataset.volumes[self.volume].has_target
+
+    @cached_property
+    def _images(self) -> list[OutsideImage]:
+        return outside_images(self.name, self.dataset.shapes[0][:2], self.seed)
+
+    def _outside(self) -> list[Sample]:
+        """The images as the network's inputs, without a target."""
+        found = []
+        for number, (_, image) in enumerate(self._images):
+            normalised, mean, std = map(torch.as_tensor, self.dataset.as_input(image))
+            nothing = torch.zeros(1, 0, 0)
+            numbers = torch.tensor(0), torch.tensor(number)
+            found.append(Sample(normalised, nothing, mean, std, torch.tensor(0.0), *numbers))
+        return found
+
+
+def subjects_of(dataset: ReconstructionDataset, protocols: Sequence[str]) -> list[tuple[str, int | None, list[str]]]:
+    """What there is to measure: (name, number of the volume or None, protocols), volumes first.
+
+    Args:
+        dataset: the split.
+        protocols: names of ``PROTOCOLS``; "outside" is for images from outside, others for volumes.
+    """
+    inside = [protocol for protocol in protocols if protocol != "outside"]
+    found: list[tuple[str, int | None, list[str]]] = []
+    if inside:
+        found += [(dataset.volumes[number].name, number, inside) for number in range(len(dataset.volumes))]
+    if "outside" in protocols:
+        found += [(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
+    return found

@@ -1,0 +1,151 @@
+"""The reconstruction task: one network, its loss, its optimiser. MRI and CT differ in data, not in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, StepLR
+from torchmetrics import MetricCollection
+
+from data_prep import Sample, center_crop, stable_seed
+from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.training.base import TrainedTask
+from recon.errors import check_choice
+from recon.layers import circular_shift
+from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
+from recon.networks import UNet
+
+MANY_SLICES = 1_000_000  # more than a volume has
+LOSSES = ("mse", "l1", "ssim")
+
+
+class ReconstructionLoss(nn.Module):
+    """Mean squared error, mean absolute error (both of normalised images) or 1 - SSIM (of images in their units).
+
+    Args:
+        name: "mse", "l1" or "ssim" (with the volume's maximum as data range).
+
+    Raises:
+        InputError: an unknown name.
+    """
+
+    def __init__(self, name: str = "mse") -> None:
+        super().__init__()
+        check_choice("loss", name, LOSSES)
+        self.name = name
+
+    def forward(self, preds: Tensor, batch: Sample, clamp: float) -> Tensor:
+        """The loss of normalised outputs ``(batch, 1, rows, columns)`` against a batch's targets."""
+        if self.name == "ssim":
+            preds = denormalise(preds, batch)
+            return 1 - ssim(preds[:, 0], batch.target[:, 0], batch.data_range, per_slice=True).mean().to(preds.dtype)
+        target = ((batch.target - _per_sample(batch.mean)) / _per_sample(batch.std)).clamp(-clamp, clamp)
+        return F.mse_loss(preds, target) if self.name == "mse" else F.l1_loss(preds, target)
+
+
+def _per_sample(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def denormalise(image: Tensor, batch: Sample) -> Tensor:
+    """Back to the file's units: image * std + mean, with each slice's own constants."""
+    return image * _per_sample(batch.std) + _per_sample(batch.mean)
+
+
+class ReconstructionTask(TrainedTask):
+    """Train a network to map a normalised, artefact-ridden image to the target's.
+
+    Args:
+        network: maps ``(batch, 1, rows, columns)`` to the same shape.
+        loss: a ReconstructionLoss.
+        optimizer: arguments of Adam.
+        scheduler: arguments of StepLR, stepped each epoch.
+        clamp: input and output are clamped to +-clamp, in normalised units (docs/definitions.md: 6).
+        seed: of what is random inside a step (dropout) and of the validation's shifts.
+        max_shift: range of the validation's circular shifts, in pixels.
+        per_image: the validation's quality is that of each image (CT), not of each volume (MRI).
+    """
+
+    network: UNet
+    figures = ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq")
+    monitor = "val_psnr"
+
+    def __init__(
+        self,
+        network: UNet,
+        loss: ReconstructionLoss | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        clamp: float = 6.0,
+        seed: int = 0,
+        max_shift: int = 16,
+        per_image: bool = False,
+    ) -> None:
+        super().__init__(network, seed)
+        self.loss = loss or ReconstructionLoss()
+        self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
+        self.clamp, self.max_shift, self.per_image = clamp, max_shift, per_image
+        self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
+        self.shift_error = Equivariance()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The reconstruction, clamp(network(clamp(image))), of normalised images ``(batch, 1, rows, columns)``."""
+        return self.network(image.clamp(-self.clamp, self.clamp)).clamp(-self.clamp, self.clamp)
+
+    def batch_loss(self, batch: Sample) -> Tensor:
+        """The loss of a batch of slices."""
+        return self.loss(self(batch.image), batch, self.clamp)
+
+    def names(self, batch: Sample) -> Callable[[], str]:
+        """The volumes and slices of a batch."""
+        volumes, numbers = batch.volume, batch.slice
+        known = self.trainer.datamodule.train.volumes  # type: ignore[attr-defined]
+        slices = lambda: zip(volumes.tolist(), numbers.tolist(), strict=True)  # noqa: E731
+        return lambda: ", ".join(f"{known[volume].name} slice {number}" for volume, number in slices())
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        """Quality in the file's units, and equivariance for one circular shift of each slice."""
+        with exact_arithmetic():
+            output = self(batch.image)
+            shifts = self._validation_shifts(batch).to(output.device)
+            shifted = denormalise(self(circular_shift(batch.image, shifts)), batch)[:, 0]
+        reconstruction = denormalise(output, batch)[:, 0]
+        where = batch.volume.to(self.device), batch.slice.to(self.device)
+        case = where[0] * MANY_SLICES + where[1]
+        group = case if self.per_image else where[0]
+        volumes = self.trainer.datamodule.val.volumes  # type: ignore[attr-defined]
+        sides = [
+            min(pair) for pair in zip(batch.image.shape[-2:], volumes[int(batch.volume[0])].image_size, strict=True)
+        ]
+        preds, target = center_crop(reconstruction, sides), center_crop(batch.target[:, 0], sides)  # without padding
+        self.quality.update(preds, target, batch.data_range, group, where[1])
+        expected = circular_shift(reconstruction[:, None], shifts)[:, 0]
+        self.shift_error.update(shifted, expected, batch.data_range, case=case)
+
+    def _validation_shifts(self, batch: Sample) -> Tensor:
+        keys = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)
+        seeds = (stable_seed("validation shift", self.seed, *key) for key in keys)
+        return torch.cat([draw_shifts(1, self.max_shift, seed) for seed in seeds])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over volumes (the same on every process: the metrics are gathered first).
+
+        Raises:
+            InputError: one of them is not finite.
+        """
+        values = {f"val_{name}": value for name, value in self.quality.compute().items()}
+        values["val_nmse_eq"] = self.shift_error.compute().get("nmse_mean", torch.tensor(0.0))
+        self.log_figures(
+            values, "a validation volume holds values that are not finite, or is reconstructed without any error"
+        )
+        self.quality.reset()
+        self.shift_error.reset()
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        """Adam with StepLR."""
+        optimizer = torch.optim.Adam(parameters, **self._optimizer)
+        return optimizer, StepLR(optimizer, **({"step_size": 5, "gamma": 0.5} | self._scheduler))

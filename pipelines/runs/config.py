@@ -1,0 +1,280 @@
+"""The configuration: YAML defaults, dotted overrides, and one sentence for a mistake.
+
+There is no second schema: the keys are the arguments of the classes they configure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
+from torch import nn
+
+import configs
+from data_prep import CIFARDataset, FashionMNISTDataset, FastMRIDataset, ImageNetDataset, LoDoPaBDataset
+from pipelines.classification.task import learning_rates
+from pipelines.reconstruction.task import ReconstructionLoss
+from pipelines.runtime.bounds import check_bounds
+from pipelines.runtime.shell import add_version
+from pipelines.runtime.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
+from recon.errors import InputError, check_choice
+from recon.networks import ResNet, UNet
+
+DATASETS: dict[str, type] = {
+    "mri": FastMRIDataset,
+    "ct": LoDoPaBDataset,
+    "fashion_mnist": FashionMNISTDataset,
+    "cifar10": CIFARDataset,
+    "cifar100": CIFARDataset,
+    "imagenet": ImageNetDataset,
+}
+TASKS = tuple(DATASETS)
+RECONSTRUCTION = ("mri", "ct")
+SAMPLES = ("mri", "ct", "fashion_mnist")  # tasks that need no --data
+LAYOUTS = {
+    "mri": "singlecoil_train",
+    "ct": "ground_truth_train_000.hdf5, observation_train_000.hdf5",
+    "fashion_mnist": "train-images-idx3-ubyte.gz",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "imagenet": "train/<class>/*.JPEG, val/<class>/*.JPEG",
+}
+GIVEN = {"data", "split", "training", "seed", "progress", "n_classes"}  # of a data set, not its settings
+ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+# Trainer arguments that the run folder, the sampler and the callbacks decide
+OURS = {
+    "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing", "fast_dev_run",
+    "enable_model_summary",
+    "limit_predict_batches", "limit_test_batches", "logger", "max_steps", "min_steps", "model_registry",
+    "num_sanity_val_steps", "overfit_batches", "plugins", "precision", "reload_dataloaders_every_n_epochs", "strategy",
+    "use_distributed_sampler", "val_check_interval", "check_val_every_n_epoch", "inference_mode",
+}  # fmt: skip
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_strict_yaml(text: str) -> Any:
+    """What jsonargparse loads, from a file or a flag, once no key stands twice in it."""
+    refuse_repeated_keys(text)
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_strict_yaml, exceptions=(yaml.YAMLError,))
+
+_NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
+
+
+def config_file(task: str, sample: bool) -> Path:
+    """The YAML file with a task's recipe, or the preset for the bundled sample."""
+    return Path(str(resources.files(configs) / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
+
+
+def build_parser(task: str, sample: bool) -> ArgumentParser:
+    """The parser of ``recon-train``: every key of a task's configuration as a dotted flag.
+
+    Args:
+        task: one of TASKS.
+        sample: take the defaults of the bundled sample's preset instead of the full recipe.
+    """
+    preset = config_file(task, sample)
+    parser = ArgumentParser(
+        prog="recon-train",
+        description="Train a network, measure it, and leave a run folder with all there is to know.",
+        epilog="Short forms: --sampling and --blur stand for --network.sampling and --network.blur. "
+        "Without --data the bundled sample images are used, with a preset for two CPU cores.",
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_config_files=[str(preset)],
+    )
+    add_version(parser)
+    add = parser.add_argument
+    none = "none: the bundled sample" if task in SAMPLES else "needed"
+    add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
+    add("--task", type=str, default=task, help=f"what to train: {', '.join(TASKS)}")
+    add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... ({none})")
+    add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
+    add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
+    add("--ray-workers", type=int | None, default=None, help="share the training among so many processes of Ray Train")
+    add("--ray-address", type=str | None, default=None, help="of a running Ray cluster (none: this machine)")
+    add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
+    add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
+    parser.add_class_arguments(DATASETS[task], "dataset", skip=GIVEN & _parameters(DATASETS[task]))
+    add("--dataset.batch_size", type=int, default=1, help="samples in a batch, on each device")
+    add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
+    (_add_reconstruction if task in RECONSTRUCTION else _add_classification)(parser)
+    parser.add_class_arguments(pl.Trainer, "trainer", skip=OURS)
+    add("--trainer.precision", type=str, default="32-true", help=f"of the training: {', '.join(PRECISIONS)}")
+    add("--trainer.strategy", type=str, default="auto", help="how several devices share the work")
+    add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
+    add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each image")
+    add("--evaluation.max_shift", type=int, default=16, help="largest shift, in pixels")
+    return parser
+
+
+def _add_reconstruction(parser: ArgumentParser) -> None:
+    parser.add_argument("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
+    parser.add_class_arguments(
+        UNet, "network", skip={"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}
+    )
+    parser.add_class_arguments(ReconstructionLoss, "loss")
+    parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
+    parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
+
+
+def _add_classification(parser: ArgumentParser) -> None:
+    parser.add_class_arguments(ResNet, "network", skip={"n_classes", "in_channels", "selector", "pool_size"})
+    for key, what in (("n_classes", "classes"), ("in_channels", "channels")):
+        parser.add_argument(f"--network.{key}", type=int | None, default=None, help=f"(none: the {what} of the data)")
+    parser.add_class_arguments(
+        nn.CrossEntropyLoss, "loss", skip={"weight", "size_average", "ignore_index", "reduce", "reduction"}
+    )
+    parser.add_class_arguments(torch.optim.SGD, "optimizer", skip={"params"})
+    parser.add_function_arguments(learning_rates, "scheduler", skip={"optimizer", "n_epochs"})
+
+
+def _parameters(kind: type) -> set[str]:
+    return set(inspect.signature(kind).parameters)
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Parse the arguments of ``recon-train``.
+
+    Returns:
+        The whole configuration. ``--help`` and ``--print_config`` print and raise SystemExit(0).
+
+    Raises:
+        InputError: an unknown key (with the nearest known one), a value of the wrong type, a missing config file.
+    """
+    argv = _expand_aliases(argv)
+    given = _peek(argv)
+    task = given.get("task", "mri")
+    check_choice("task", str(task), TASKS)
+    if given.get("data") == "":
+        raise InputError("--data is empty: give a folder, or leave it out for the bundled sample")
+    parser = build_parser(task, sample=given.get("data") is None and task in SAMPLES)
+    _check_keys(parser, argv)
+    try:
+        config = parser.parse_args(argv)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise InputError(_one_sentence(str(error))) from None
+    _check_nothing_is_empty(parser, config)
+    if config.data is None and task not in SAMPLES:
+        raise InputError(f"--task {task} needs --data: a folder with {LAYOUTS[task]}")
+    _check_values(config)
+    return config
+
+
+def _check_nothing_is_empty(parser: ArgumentParser, config: Namespace) -> None:
+    """Refuse null where a value is needed: jsonargparse takes it for one that was not given."""
+    for key in ("dataset", "network", "loss", "optimizer", "scheduler", "trainer", "evaluation"):
+        if not isinstance(config.get(key), Namespace):
+            raise InputError(f"{key} is {config.get(key)!r}: give it keys, or leave it out")
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        needed = hint not in (None, Any) and type(None) not in get_args(hint)
+        if needed and action.dest in config and config[action.dest] is None:
+            raise InputError(f"{action.dest} has no value: give one, or leave the key out")
+
+
+def load(path: Path) -> Namespace:
+    """The configuration that a run folder's ``config.yaml`` records.
+
+    Raises:
+        InputError: the file is missing or is not a configuration of ours.
+    """
+    try:
+        return parse(["--config", str(path)])
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+
+
+def settings_of(config: Namespace) -> dict[str, Any]:
+    """The settings alone, as a run folder's ``config.yaml`` records them, not where they came from."""
+    return {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS}
+
+
+def _check_values(config: Namespace) -> None:
+    check_bounds(config)
+    for key in ("trainer.max_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches"):
+        if config[key] == 0:
+            raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
+    check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
+    if config.task in RECONSTRUCTION and not config.clamp > 0:
+        raise InputError(f"clamp is {config.clamp}: give a positive number")
+
+
+def _expand_aliases(argv: Sequence[str]) -> list[str]:
+    out = []
+    for token in argv:
+        name, equals, value = token.partition("=")
+        short = name.removeprefix("--")
+        out.append(f"--{ALIASES[short]}{equals}{value}" if name.startswith("--") and short in ALIASES else token)
+    return out
+
+
+def _peek(argv: Sequence[str]) -> dict[str, Any]:
+    """The task and the data folder, which choose the defaults, before anything else is parsed."""
+    found: dict[str, Any] = {}
+    for name, value in _options(argv):
+        if name == "config" and value is not None:
+            found.update({k: v for k, v in _read_yaml(Path(value)).items() if k in ("task", "data")})
+        elif name in ("task", "data"):
+            found[name] = None if value == "null" else value
+    return found
+
+
+def given_options(argv: Sequence[str]) -> dict[str, str | None]:
+    """The values of the flags as they were written; of a flag that stands twice the last."""
+    return dict(_options(argv))
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    for token, following in zip_longest(argv, argv[1:]):
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            yield name, value if equals else following
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return read_yaml(path, "the configuration", "give another --config", "--print_config prints")
+
+
+def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
+    known = {option.removeprefix("--").rstrip("+") for action in parser._actions for option in action.option_strings}
+    for name, value in _options(argv):
+        _check_key(name, known, "option --")
+        if name == "config" and value is not None:
+            for key in flat_keys(_read_yaml(Path(value))):
+                _check_key(key, known, f"key in {value}: ")
+
+
+def _check_key(name: str, known: set[str], what: str) -> None:
+    if name.split("+")[0] not in known:
+        near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
+        raise InputError(f"unknown {what}{name}: {hint}")
+
+
+def _one_sentence(message: str) -> str:
+    """What jsonargparse says over several lines about a wrong type, in one."""
+    key = re.search(r'key "(.+?)"', message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    kinds = dict.fromkeys(re.findall(r"Expected an? <class '(?:[\w.]*\.)?(\w+)'>", message))
+    if key and value and kinds:
+        names = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
+        names = names.replace("Sequence", f"a list, such as [{value.group(1).strip()}]")
+        return f"{key.group(1)} cannot be {value.group(1).strip()!r}: expected {names}"
+    sentence = " ".join(message.split())
+    return f"{sentence}; recon-train --help lists the options" if "unrecognized" in sentence else sentence

@@ -1,0 +1,94 @@
+"""What a resumed run may change.
+
+Settings that take effect anew in each process (loaders, the trainer, the evaluation, the loss) and those of the
+optimizer and the schedule (see ``TrainedTask.on_load_checkpoint``) may differ from the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonargparse import Namespace
+
+from recon.errors import InputError
+
+# What the weights, the best checkpoint and the rows of the table so far hang on
+FIXED = ("task", "seed", "network.", "dataset.", "optimizer.amsgrad", "trainer.limit_val_batches")
+ALWAYS = ("dataset.batch_size", "dataset.n_workers")
+# What an epoch's batches and its mean loss hang on
+FIXED_IN_EPOCH = (
+    "clamp",
+    "loss.",
+    "dataset.batch_size",
+    "trainer.accumulate_grad_batches",
+    "trainer.limit_train_batches",
+)
+
+
+def check_changes(before: Namespace, now: Namespace) -> None:
+    """Refuse settings that a run cannot go on with.
+
+    Args:
+        before: what the run's config.yaml says.
+        now: what is asked for.
+
+    Raises:
+        InputError: names the key.
+    """
+    for key in _changed(before, now, FIXED):
+        if key not in ALWAYS:
+            raise InputError(f"--resume cannot change {key}: start another run with it")
+
+
+def check_state(
+    before: Namespace, now: Namespace, checkpoint: Mapping[str, Any], n_processes: int | None = None
+) -> None:
+    """Refuse settings that do not go with the state a run is in.
+
+    Args:
+        before: what the run's config.yaml says.
+        now: what is asked for.
+        checkpoint: the last one.
+        n_processes: that will go on, where it is known already.
+
+    Raises:
+        InputError: fewer epochs than are done; or the run stopped in the middle of an epoch, and the key says how an
+            epoch is cut into batches or what its mean loss is.
+    """
+    done, batch = checkpoint["Loaders"]["epoch"], checkpoint["Loaders"]["batch"]
+    wanted = now.trainer.max_epochs
+    if wanted is not None and 0 <= wanted < done:
+        raise InputError(f"trainer.max_epochs is {wanted}, but the run has done {done} epochs: give {done} or more")
+    if n_processes is not None:
+        check_place(checkpoint["Loaders"], {"n_processes": n_processes})
+    for key in _changed(before, now, FIXED_IN_EPOCH) if batch else ():
+        raise InputError(
+            f"--resume cannot change {key} in the middle of epoch {done}, where the run stopped: go on with "
+            f"{before[key]} to the end of the epoch, or start another run"
+        )
+
+
+def check_place(recorded: Mapping[str, int], own: Mapping[str, int]) -> None:
+    """Refuse to go on in the middle of an epoch whose batches would be cut in another way.
+
+    Args:
+        recorded: the place, and what it counts in, of the checkpoint.
+        own: what this process counts in.
+
+    Raises:
+        InputError: says what differs.
+    """
+    for name, value in own.items() if recorded["batch"] else ():
+        if recorded.get(name, value) != value:
+            raise InputError(
+                f"the run stopped in the middle of epoch {recorded['epoch']} with {recorded[name]} "
+                f"{name.removeprefix('n_').replace('_', ' ')}, and now there are {value}: go on with as many as before "
+                "to the end of the epoch, or start another run"
+            )
+
+
+def _changed(before: Namespace, now: Namespace, keys: tuple[str, ...]) -> Iterator[str]:
+    for key, value in before.items():
+        if any(key == each or (each.endswith(".") and key.startswith(each)) for each in keys) and now[key] != value:
+            yield key

@@ -1,0 +1,1 @@
+"""What every training does: the base of the tasks, the loaders, the recorder."""
