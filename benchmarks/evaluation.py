@@ -19,9 +19,11 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, struct
 
 from benchmarks.harness import seconds
 from pipelines.measuring.devices import fastest_batch, find_device
-from pipelines.measuring.kind import measure
-from pipelines.reconstruction.protocols import Row, Settings
-from pipelines.runs.open import Run, open_run
+from pipelines.measuring.kind import AnyRun
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.task import batch_of
+from pipelines.runs.open import open_run
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
@@ -30,7 +32,7 @@ Figures = dict[tuple[str, int, int, int, str], float]
 """By volume, slice, shift and metric."""
 
 
-def by_loop(run: Run, shifts: Sequence[tuple[str, int, int, int]]) -> Figures:
+def by_loop(run: AnyRun, shifts: Sequence[tuple[str, int, int, int]]) -> Figures:
     """The figures of each (volume, slice, shift_y, shift_x), as one would first write it."""
     task, figures = run.task, {}
     slices = {(run.dataset.volumes[v].name, s): i for i, (v, s) in enumerate(run.dataset.slices)}
@@ -46,7 +48,7 @@ def by_loop(run: Run, shifts: Sequence[tuple[str, int, int, int]]) -> Figures:
         ) -> np.ndarray:
             return (output[0, 0].cpu() * std + mean).double().numpy()
 
-        expected, found = pixels(rolled(task(image))), pixels(task(rolled(image)))
+        expected, found = pixels(rolled(task(batch_of(image)))), pixels(task(batch_of(rolled(image))))
         target, peak = rolled(sample.target)[0].double().numpy(), float(sample.data_range)
         before, after = (peak_signal_noise_ratio(target, picture, data_range=peak) for picture in (expected, found))
         error = normalized_root_mse(expected, found) ** 2
@@ -63,7 +65,7 @@ def by_loop(run: Run, shifts: Sequence[tuple[str, int, int, int]]) -> Figures:
     return figures
 
 
-def compare(run: Run, settings: Settings, repeats: int) -> tuple[float, float, float, int]:
+def compare(run: AnyRun, settings: Settings, repeats: int) -> tuple[float, float, float, int]:
     """Seconds of the loop and of the evaluator (medians), the largest difference of a figure, and how many figures.
 
     Raises:
@@ -73,7 +75,7 @@ def compare(run: Run, settings: Settings, repeats: int) -> tuple[float, float, f
         raise InputError("the benchmark compares quality as well: give a run whose data have targets")
     rows = _rows(run, settings)
     shifts = list(dict.fromkeys((r.volume, int(r.slice), int(r.shift_y), int(r.shift_x)) for r in rows))
-    peaks = {volume.name: volume.maximum or 1.0 for volume in run.dataset.volumes}
+    peaks = {volume.name: getattr(volume, "maximum", None) or 1.0 for volume in run.dataset.volumes}
     ours: Figures = {
         (r.volume, int(r.slice), int(r.shift_y), int(r.shift_x), r.metric): (
             np.inf if r.value == "" else float(r.value) / (peaks[r.volume] if r.metric == "max_abs" else 1)
@@ -91,8 +93,8 @@ def compare(run: Run, settings: Settings, repeats: int) -> tuple[float, float, f
     return median(loop), median(evaluator), difference, len(both)
 
 
-def _rows(run: Run, settings: Settings) -> list[Row]:
-    rows = measure(run.task, run.dataset, ("plain", "equivariance"), settings)
+def _rows(run: AnyRun, settings: Settings) -> list[Row]:
+    rows = run.kind.measure(run.task, run.dataset, ("plain", "equivariance"), settings)
     return [row for row in rows if row.protocol == "equivariance"]
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prep import center_crop
-from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.reconstruction.task import ReconstructionTask, batch_of
 from pipelines.runs.checkpoints import build_task, load_weights
 from pipelines.runs.config import load
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.shell import Parser, run_command
-from pipelines.training.loaders import open_dataset
+from pipelines.tasks import open_dataset
 from recon.layers import MaxNorm, circular_shift, split_phases
 from recon.metrics import draw_shifts
 from recon.networks import record_margins
@@ -86,11 +86,11 @@ def check(task: ReconstructionTask, images: Tensor, n_pairs: int, max_shift: int
             image = images[index : index + 1]
             if index != last:
                 with record_margins(task.network) as recorded:
-                    output = task(image)
+                    output = task(batch_of(image))
                 margins += [float(margin) for margin in recorded]
                 last = index
             expected = circular_shift(output, shift[None])
-            found = task(circular_shift(image, shift[None]))
+            found = task(batch_of(circular_shift(image, shift[None])))
             n_equal += int(torch.equal(expected, found))
             errors.append(float((found - expected).double().norm() / expected.double().norm()))
     n_above = sum(error > LIMITS[images.dtype] for error in errors)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,6 +93,20 @@ class LabelledDataset(Dataset[LabelledImage], ABC):
         Raises:
             InputError: its file cannot be read any more.
         """
+
+    @property
+    def smallest_side(self) -> int:
+        """The shorter side of the images, in pixels."""
+        return min(self.image_size)
+
+    def notes(self) -> list[str]:
+        """What is to be said aloud of the files: nothing."""
+        return []
+
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """What figures hang on beside the files and the split, in words: nothing."""
+        return ""
 
     @abstractmethod
     def sample_name(self, index: int) -> str:

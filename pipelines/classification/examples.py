@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipelines.classification.found import Change, CollectedAnswers
-from pipelines.reconstruction.protocols import Settings
-from pipelines.runs.open import Run
+from pipelines.measuring.kind import AnyRun
+from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift
 
@@ -40,7 +40,7 @@ class AnswerExample:
 
 
 def draw_answers(
-    runs: Sequence[Run], rows: CollectedAnswers, settings: Settings, device: torch.device
+    runs: Sequence[AnyRun], rows: CollectedAnswers, settings: Settings, device: torch.device
 ) -> list[AnswerExample]:
     """Up to twelve images whose answer a circular shift changed in some run, taken from the runs in turn.
 
@@ -61,7 +61,7 @@ def draw_answers(
 
 
 @torch.inference_mode()
-def draw_answer(runs: Sequence[Run], change: Change, device: torch.device) -> AnswerExample:
+def draw_answer(runs: Sequence[AnyRun], change: Change, device: torch.device) -> AnswerExample:
     """One image, and what all runs that see the very same one answer.
 
     Args:
@@ -77,7 +77,7 @@ def draw_answer(runs: Sequence[Run], change: Change, device: torch.device) -> An
         task = run.task.to(device)
         if len(run.dataset) > change.number and torch.equal(run.dataset[change.number].image, image[0]):
             with exact_arithmetic():
-                both = [int(task(x.to(device)).argmax(1)) for x in (image, shifted)]
+                both = [int(task.network(x.to(device)).argmax(1)) for x in (image, shifted)]
             answers[run.name] = (run.dataset.class_names[both[0]], run.dataset.class_names[both[1]])
         task.to("cpu")
 

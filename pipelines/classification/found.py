@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.reconstruction.qualities import Row
+from pipelines.measuring.rows import Row
 from pipelines.reports.facts import Collected
 
 CHANGES = 200  # remembered of each run, to choose examples from

@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 
 from pipelines.classification.examples import AnswerExample, draw_answer, draw_answers
 from pipelines.classification.found import Change, CollectedAnswers
-from pipelines.reconstruction.picture import readable, save_figure
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.qualities import Row
-from pipelines.runs.open import Run
+from pipelines.measuring.kind import AnyRun
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
+from pipelines.reports.png import readable, save_figure
 
 MOST_CLASSES = 20  # that a confusion matrix can be read with
 N_IMAGES = 6
 
 
-def save_picture(path: Path, run: Run, rows: Sequence[Row], settings: Settings, note: str) -> None:
+def save_picture(path: Path, run: AnyRun, rows: Sequence[Row], settings: Settings, note: str) -> None:
     """Draw the confusion matrix, the answers against the distance of the shift, and images before and after a shift.
 
     Args:

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from data_prep import stable_seed
-from pipelines.classification.subjects import Answered, ImageGroup
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.qualities import Row
+from pipelines.classification.subjects import ImageGroup, Inference
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
 from recon.errors import InputError
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, logit_change, same_answer
 
 Protocol = Callable[[ImageGroup, Settings], Iterator[Row]]
 Change = Callable[[Tensor, Sequence[int]], Tensor]
-Move = Callable[[Answered, Sequence[int], Tensor], Tensor]
+Move = Callable[[Inference, Sequence[int], Tensor], Tensor]
 
 
 def plain(group: ImageGroup, settings: Settings) -> Iterator[Row]:
@@ -42,7 +42,7 @@ def view(group: ImageGroup, settings: Settings) -> Iterator[Row]:
     if reach < 1:
         raise InputError("the view cannot move, since images are not cropped: leave out the protocol view-shift")
 
-    def move(answered: Answered, indices: Sequence[int], shifts: Tensor) -> Tensor:
+    def move(inference: Inference, indices: Sequence[int], shifts: Tensor) -> Tensor:
         pairs = zip(indices, shifts.tolist(), strict=True)
         return torch.stack([group.dataset.shifted_view(index, (dy, dx)) for index, (dy, dx) in pairs])
 
@@ -66,8 +66,8 @@ def erase(group: ImageGroup, settings: Settings) -> Iterator[Row]:
 def margins(group: ImageGroup, settings: Settings) -> Iterator[Row]:
     """The phase margin of each selector for each image: the relative gap between the best and the second phase."""
     for indices, images in _batches(group, settings.batch_size):
-        answered = group.answer(images, indices)
-        for index, tie, found in zip(indices, answered.tie.tolist(), answered.margins.tolist(), strict=True):
+        inference = group.infer(images, indices)
+        for index, tie, found in zip(indices, inference.tie.tolist(), inference.margins.tolist(), strict=True):
             for level, margin in enumerate(found, 1):
                 status = "tie" if tie else "ok"
                 yield Row("margins", group.class_name(index), index, "", "", f"margin_{level}", margin, status)
@@ -88,8 +88,8 @@ def _batches(group: ImageGroup, size: int) -> Iterator[tuple[Sequence[int], Tens
         yield group.indices[start : start + size], group.images[start : start + size]
 
 
-def _roll(answered: Answered, indices: Sequence[int], shifts: Tensor) -> Tensor:
-    return circular_shift(answered.image, shifts.to(answered.image.device))
+def _roll(inference: Inference, indices: Sequence[int], shifts: Tensor) -> Tensor:
+    return circular_shift(inference.image, shifts.to(inference.image.device))
 
 
 def _protocol(
@@ -103,17 +103,17 @@ def _protocol(
 ) -> Iterator[Row]:
     """The rows of a group's images, changed first, without a shift and under drawn ones."""
     for indices, images in _batches(group, settings.batch_size):
-        answered = group.answer(images if change is None else change(images, indices), indices)
+        inference = group.infer(images if change is None else change(images, indices), indices)
         names = [group.class_name(index) for index in indices]
         labels = torch.as_tensor(group.dataset.labels[indices.start : indices.stop])  # type: ignore[attr-defined]
-        status = ["tie" if tie else "ok" for tie in answered.tie.tolist()]
+        status = ["tie" if tie else "ok" for tie in inference.tie.tolist()]
         drawn = torch.stack([_drawn(index, shifts, reach or settings.max_shift, settings.seed) for index in indices])
-        found = [_answers(answered.logits, labels)]
-        before = answered.logits
+        found = [_answers(inference.logits, labels)]
+        before = inference.logits
         for k in range(shifts):
-            logits = group.task(move(answered, indices, drawn[:, k]).to(answered.image.device))
+            logits = group.task.network(move(inference, indices, drawn[:, k]).to(inference.image.device))
             columns = _answers(logits, labels)
-            columns["logit_change"] = logit_change(logits, answered.logits).tolist()
+            columns["logit_change"] = logit_change(logits, inference.logits).tolist()
             if k % 2:
                 columns["consistent"] = same_answer(logits, before).int().tolist()
             before = logits

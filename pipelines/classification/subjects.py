@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from data_prep import LabelledDataset
 from pipelines.classification.task import ClassificationTask
-from pipelines.reconstruction.subjects import TIE
-from pipelines.training.loaders import ClassificationDataset
+from pipelines.measuring.kind import Piece
+from pipelines.measuring.ties import TIE
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
 from recon.networks import record_margins
@@ -21,7 +22,7 @@ from recon.networks import record_margins
 IMAGES = 250  # of a subject: what an interruption loses at most, and what is in memory at once
 
 
-class Answered(NamedTuple):
+class Inference(NamedTuple):
     """Some images and what the network said of them.
 
     Attributes:
@@ -50,7 +51,7 @@ class ImageGroup:
     """
 
     task: ClassificationTask
-    dataset: ClassificationDataset
+    dataset: LabelledDataset
     name: str
     volume: int
     seed: int = 0
@@ -70,7 +71,7 @@ class ImageGroup:
         """What an image shows."""
         return self.dataset.class_names[int(self.dataset.labels[index])]
 
-    def answer(self, images: Tensor, indices: Sequence[int]) -> Answered:
+    def infer(self, images: Tensor, indices: Sequence[int]) -> Inference:
         """Run the network, and look at how clear its choice of phases was.
 
         Raises:
@@ -78,21 +79,21 @@ class ImageGroup:
         """
         images = images.to(self.task.device)
         with record_margins(self.task.network) as margins:
-            logits = self.task(images)
+            logits = self.task.network(images)
         bad = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
         if bad:
             name = self.dataset.sample_name(indices[bad[0]])
             raise InputError(f"the logits of {name} are not finite: the checkpoint holds nan or inf, train again")
         found = torch.stack(margins, 1).cpu() if margins else torch.empty(len(images), 0, dtype=torch.float64)
-        own = equals_own_shift(images, self.task.network.total_stride).cpu()
-        return Answered(images, logits, found, own | (found <= TIE).any(1))
+        own = equals_own_shift(images, self.task.total_stride).cpu()
+        return Inference(images, logits, found, own | (found <= TIE).any(1))
 
 
-def image_groups(dataset: ClassificationDataset, protocols: Sequence[str]) -> list[tuple[str, int, list[str]]]:
-    """What there is to measure: (name, number of the group, protocols)."""
+def pieces_of(dataset: LabelledDataset, protocols: Sequence[str]) -> list[Piece]:
+    """What there is to measure: groups of consecutive images."""
     starts = range(0, len(dataset), IMAGES)
     return [
-        (f"images-{start}-{min(start + IMAGES, len(dataset)) - 1}", number, list(protocols))
+        Piece(f"images-{start}-{min(start + IMAGES, len(dataset)) - 1}", number, list(protocols))
         for number, start in enumerate(starts)
         if protocols
     ]

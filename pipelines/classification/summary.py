@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from pipelines.reconstruction.qualities import Row
+from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.reconstruction.summary import summarise_margins
 from pipelines.runtime.shell import terminal
 
@@ -40,7 +39,7 @@ class _Image:
             self.moved.append(value)
 
 
-def summarise(rows: Sequence[Row], class_names: Sequence[str]) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], class_names: Sequence[str]) -> Summary:
     """Condense the rows of one run, by protocol.
 
     - ``accuracy`` of the images, ``shifted_accuracy`` of all shifted ones, ``worst_accuracy``: right without a shift
@@ -63,7 +62,7 @@ def summarise(rows: Sequence[Row], class_names: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _answers(protocol: str, rows: Sequence[Row], class_names: Sequence[str]) -> dict[str, Any]:
+def _answers(protocol: str, rows: Sequence[Row], class_names: Sequence[str]) -> Summary:
     images: dict[int, _Image] = defaultdict(_Image)
     classes: dict[int, str] = {}
     for row in rows:
@@ -83,8 +82,8 @@ def _answers(protocol: str, rows: Sequence[Row], class_names: Sequence[str]) -> 
     return part
 
 
-def _figures(images: Sequence[_Image]) -> dict[str, Any]:
-    part: dict[str, Any] = {
+def _figures(images: Sequence[_Image]) -> Summary:
+    part: Summary = {
         "accuracy": float(np.mean([image.correct for image in images])),
         "n_images": len(images),
         "n_ties": sum(image.tie for image in images),
@@ -102,7 +101,7 @@ def _figures(images: Sequence[_Image]) -> dict[str, Any]:
     return part
 
 
-def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
+def print_tables(summaries: Summaries, note: str) -> None:
     """Print accuracy and consistency of the runs, by protocol.
 
     Args:
@@ -123,7 +122,7 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
     console.print(table, _CAPTION)
 
 
-def _cells(part: Mapping[str, Any]) -> list[str]:
+def _cells(part: Summary) -> list[str]:
     keys = ("accuracy", "shifted_accuracy", "worst_accuracy", "consistency")
     shares = [f"{100 * part[key]:.2f} %" if key in part else "" for key in keys]
     change = f"{part['logit_change_max']:.1e}" if "logit_change_max" in part else ""

@@ -15,7 +15,6 @@ from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import Answers, draw_shifts
-from recon.networks import ResNet
 
 SCHEDULES = ("step", "cosine")
 
@@ -54,11 +53,10 @@ class ClassificationTask(TrainedTask):
 
     figures = ("val_accuracy", "val_loss", "val_consistency")
     monitor = "val_accuracy"
-    network: ResNet
 
     def __init__(
         self,
-        network: ResNet,
+        network: nn.Module,
         loss: nn.CrossEntropyLoss | None = None,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
@@ -72,13 +70,13 @@ class ClassificationTask(TrainedTask):
         self.n_epochs, self.max_shift = n_epochs, max_shift
         self.answers = Answers()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """The logits ``(batch, n_classes)`` of normalised images ``(batch, channel, rows, columns)``."""
-        return self.network(image)
+    def forward(self, batch: LabelledImage) -> Tensor:
+        """The logits ``(batch, n_classes)`` of a batch of images."""
+        return self.network(batch.image)
 
     def batch_loss(self, batch: LabelledImage) -> Tensor:
         """The cross-entropy of a batch."""
-        return self.loss(self(batch.image), batch.label)
+        return self.loss(self(batch), batch.label)
 
     def names(self, batch: LabelledImage) -> Callable[[], str]:
         """The images of a batch."""
@@ -88,8 +86,8 @@ class ClassificationTask(TrainedTask):
     def validation_step(self, batch: LabelledImage, batch_idx: int) -> None:
         """Whether the answer is right, and whether it stays the same under one circular shift of each image."""
         with exact_arithmetic():
-            logits = self(batch.image)
-            shifted = self(circular_shift(batch.image, self._validation_shifts(batch).to(logits.device)))
+            logits = self(batch)
+            shifted = self.network(circular_shift(batch.image, self._validation_shifts(batch).to(logits.device)))
             losses = nn.functional.cross_entropy(logits.float(), batch.label, reduction="none")
         self.answers.update(logits, shifted, batch.label, losses, batch.index)
 

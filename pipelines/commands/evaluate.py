@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import torch
 from annotated_types import Len
@@ -18,11 +18,10 @@ from pydantic import Field
 
 from pipelines.measuring.devices import fastest_batch, find_devices
 from pipelines.measuring.evaluation import PARTS, Evaluation, check_same
-from pipelines.measuring.kind import CLASSIFICATION, RECONSTRUCTION, kind_of
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reports import RunFacts, write_report
+from pipelines.measuring.kind import AnyRun, Measured, RunFacts
+from pipelines.measuring.settings import Settings
 from pipelines.runs.config import settings_of
-from pipelines.runs.open import Run, open_runs
+from pipelines.runs.open import open_runs
 from pipelines.runtime.bounds import BATCH_SIZE, MAX_SHIFT, NOISE, SEED, SHIFTS
 from pipelines.runtime.run_folder import (
     Environment,
@@ -35,7 +34,7 @@ from pipelines.runtime.run_folder import (
 )
 from pipelines.runtime.shell import Interrupted, Parser, command_line, real, run_command, size_flag, whole
 from pipelines.runtime.stored import Count, damaged, read_figures, read_json
-from pipelines.training.loaders import describe_data, files_of, smallest_side
+from pipelines.tasks import TASKS, describe_data
 from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
@@ -113,7 +112,7 @@ def _evaluate(argv: list[str]) -> None:
     devices = find_devices(arguments.devices)
     other = {key: getattr(arguments, key) for key in ("image_size", "challenge") if getattr(arguments, key)}
     runs = open_runs(arguments.runs, arguments.data, arguments.split, other)
-    smallest = min(smallest_side(run.dataset) for run in runs)
+    smallest = min(run.dataset.smallest_side for run in runs)
     if arguments.max_shift >= smallest:
         raise InputError(f"--max-shift is {arguments.max_shift}, but an image has a side of {smallest}: give less")
     out = Path(arguments.out) if arguments.out else Path("evaluation") / time.strftime("%Y%m%d-%H%M%S")
@@ -121,7 +120,7 @@ def _evaluate(argv: list[str]) -> None:
     machine = environment(", ".join(map(str, devices)))
     _choose_protocols(arguments, runs)
     if before is None:
-        arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0], kind_of(runs[0].task).cpu_batch)
+        arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0], runs[0].kind.cpu_batch)
         arguments.threads = torch.get_num_threads()
         _new_folder(out)
         keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
@@ -145,6 +144,9 @@ def _evaluate(argv: list[str]) -> None:
     except KeyboardInterrupt:
         done = f"{evaluation.n_done} of {evaluation.n_parts} parts are saved"
         raise Interrupted(f"{done}; go on with: {command_line('recon-evaluate', '--resume', out)}") from None
+
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -219,17 +221,17 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.data is not None:
         arguments.data = str(Path(arguments.data).resolve())
     for protocol in arguments.protocols or ():
-        check_choice("protocol", protocol, dict.fromkeys((*RECONSTRUCTION.protocols, *CLASSIFICATION.protocols)))
+        check_choice("protocol", protocol, dict.fromkeys(name for row in TASKS.values() for name in row.kind.protocols))
 
 
-def _choose_protocols(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+def _choose_protocols(arguments: argparse.Namespace, runs: Sequence[AnyRun]) -> None:
     """All that the runs' kind has, where none is named."""
-    kind = kind_of(runs[0].task)
+    kind = runs[0].kind
     if arguments.protocols is None:
-        arguments.protocols = [name for name in kind.protocols if name != "view-shift" or runs[0].dataset.view_reach]
+        arguments.protocols = kind.usable_protocols(runs[0].dataset)
     for protocol in arguments.protocols:
         check_choice(f"protocol for the task {runs[0].config.task}", protocol, kind.protocols)
-    if arguments.save_reconstructions and kind is CLASSIFICATION:
+    if arguments.save_reconstructions and not kind.saves_images:
         raise InputError("--save-reconstructions is for reconstruction: leave it out for classifiers")
 
 
@@ -240,9 +242,9 @@ def _new_folder(out: Path) -> None:
     make_folder(out)
 
 
-def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
+def _inputs(runs: Sequence[AnyRun]) -> dict[str, str | list[int]]:
     """What the figures depend on beside the settings: the checkpoints and the files, recognised again later."""
-    found: dict[str, Any] = {}
+    found: dict[str, str | list[int]] = {}
     for run in runs:
         with run.checkpoint.open("rb") as file:
             found[str(run.checkpoint.resolve())] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -250,20 +252,20 @@ def _inputs(runs: Sequence[Run]) -> dict[str, Any]:
             {key: value for key, value in settings_of(run.config).items() if key not in ("trainer", "threads")},
             sort_keys=True,
         )
-        for path in files_of(run.dataset):
+        for path in run.dataset.files:
             status = path.stat()
             found[str(path.resolve())] = [status.st_size, status.st_mtime_ns]
     return found
 
 
-def _facts(run: Run) -> RunFacts:
+def _facts(run: AnyRun) -> RunFacts:
     """What a report tells of a run beside its figures."""
     curves = _beside(run.folder / "metrics.csv", read_figures, [])
-    machine = _beside(run.folder / "environment.json", read_environment, {})
+    machine = _beside(run.folder / "environment.json", read_environment, Environment())
     return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
 
 
-def _beside(path: Path, read: Callable[[Path], Any], nothing: Any) -> Any:
+def _beside(path: Path, read: Callable[[Path], Content], nothing: Content) -> Content:
     """What a file beside the figures says; a checkpoint of a run without a whole epoch has none."""
     try:
         return read(path) if path.exists() else nothing
@@ -282,21 +284,19 @@ def _write(
     """The table, the summary and the report, from the parts."""
     runs = evaluation.runs
     kind = evaluation.kind
-    summaries, collected = {}, kind.collected()
-    for number, run in enumerate(runs):
-        found = list(evaluation.rows(number))  # one run's at a time: they are millions
-        summaries[run.name] = kind.summarise(found, run.dataset) | {"data": describe_data(run.config)}
-        for row in found:
-            collected.add(run.name, row)
+    notes = {run.name: describe_data(run.config) for run in runs}
+    summaries = {
+        run.name: kind.summarise(list(evaluation.rows(number)), run.dataset) | {"data": notes[run.name]}
+        for number, run in enumerate(runs)  # one run's rows at a time: they are millions
+    }
     evaluation.write_table(out / "results.csv")
     keys = ("protocols", "shifts", "max_shift", "noise_levels", "seed", "batch_size", "threads")
     settings = {key: getattr(arguments, key) for key in keys}
     write_json(out / "summary.json", {"settings": settings, "environment": machine, "runs": summaries})
-    examples = kind.draw_examples(runs, collected, evaluation.settings, devices[0])
-    report = kind.report([_facts(run) for run in runs], summaries, collected, examples, settings, machine)
-    write_report(out / "report.html", report)
+    measured = Measured([_facts(run) for run in runs], summaries, evaluation.rows, settings, machine)
+    kind.write_report(out / "report.html", runs, measured, evaluation.settings, devices[0])
     evaluation.clear()
-    kind.print_tables(summaries, "; ".join(dict.fromkeys(describe_data(run.config) for run in runs)))
+    kind.print_tables(summaries, "; ".join(dict.fromkeys(notes.values())), type(runs[0].dataset))
     print(f"Written: {out / 'results.csv'}, {out / 'summary.json'}\nReport:  {out / 'report.html'}")
 
 

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from data_prep import FastMRIDataset, HUDataset, LoDoPaBDataset, Volume, open_hu, parse_header
 from data_prep.lodopab.volume import N_PHOTONS
-from data_prep.storage.hdf5 import find_dataset, open_volume, unreadable
+from data_prep.storage.hdf5 import open_volume, unreadable
 from data_prep.storage.nifti import nifti_description
 from pipelines.measuring.devices import find_device
-from pipelines.reconstruction.inputs import find_files, in_hu, output_name
+from pipelines.reconstruction.inputs import Input, find_inputs
+from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.task import ReconstructionTask
 from pipelines.reconstruction.volumes import Job, reconstruct_all
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.runtime.bounds import BATCH_SIZE, PHOTONS
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.shell import Parser, real, run_command, size_flag, whole
-from pipelines.training.loaders import ReconstructionDataset, check_image_sizes, tell_undersampled
+from pipelines.tasks import TASKS, TaskRow, say_aloud
 from recon.errors import InputError, check_choice
 
 SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}
@@ -62,6 +62,11 @@ class Network(NamedTuple):
     task: ReconstructionTask
     config: Namespace
     digest: str
+
+    @property
+    def row(self) -> TaskRow:
+        """Of the table of tasks."""
+        return TASKS[self.config.task]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,27 +113,29 @@ def _predict(argv: list[str]) -> None:
         raise InputError("RUN, INPUT and --out cannot be empty: give paths")
     device = find_device(arguments.device)
     network = open_network(Path(arguments.run), arguments.image_size)
-    files = find_files(arguments.inputs, network.config.task)
+    inputs = find_inputs(arguments.inputs, network.row.inputs)
     out = Path(arguments.out)
-    _check_flags(arguments, [path for path in files if in_hu(path)] if network.config.task == "ct" else [])
-    checking = tqdm(files, "checking", disable=None, leave=False)
+    _check_flags(arguments, [each.path for each in inputs if each.kind.simulated])
+    checking = tqdm(inputs, "checking", disable=None, leave=False)
     photons = arguments.photons or N_PHOTONS
-    jobs = {path.name: plan(network, path, out, arguments.format, photons) for path in checking}
+    jobs = {each.path.name: plan(network, each, out, arguments.format, photons) for each in checking}
     todo = [job for job in jobs.values() if job is not None]
-    tell_undersampled([job.volume for job in todo if isinstance(job.volume, Volume)])
+    say_aloud([note for job in todo for note in job.dataset.notes()])
     make_folder(out)
 
     if there := [name for name, job in jobs.items() if job is None]:
         print(f"skipped, because {out} holds what this run makes of them: {_listed(there)}", file=sys.stderr)
-    if arguments.format == "nifti" and (unknown := [job.path.name for job in todo if job.unknown_size]):
-        print(f"written with voxels of 1 mm, because the header tells no size: {_listed(unknown)}", file=sys.stderr)
+    if arguments.format == "nifti":
+        unknown = [job.path.name for job in todo if job.dataset.voxel_size_mm() is None]
+        if unknown:
+            print(f"written with voxels of 1 mm, because the header tells no size: {_listed(unknown)}", file=sys.stderr)
     if todo:
         reconstruct_all(network.task.to(device).eval(), todo, arguments.batch_size)
         print(f"Written: {len(todo)} of {len(jobs)} volumes, to {out}")
 
 
 def _check_flags(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
-    """Refuse flags that say nothing of these files."""
+    """Refuse flags that say nothing of these files; images are those in HU."""
     if arguments.photons is not None and not 0 < arguments.photons < float("inf"):
         raise InputError(f"--photons is {arguments.photons}: give the photons for each detector pixel, such as 4096")
     if arguments.photons is not None and not images:
@@ -145,26 +152,33 @@ def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network
         image_size: another size of the images than the run's.
 
     Raises:
-        InputError: not a run folder, a broken checkpoint, or one of another network.
+        InputError: not a run folder, a broken checkpoint, one of another network, or one that makes no images.
     """
     _, checkpoint, config = find_checkpoint(path)
+    row = TASKS[config.task]
+    if not row.inputs:
+        tasks = " or ".join(name for name, other in TASKS.items() if other.inputs)
+        raise InputError(f"{path} is a run of {config.task}, which makes no images: give a run of {tasks}")
     if image_size is not None:
         config.dataset.image_size = image_size
     task = build_task(config)
     load_weights(task, checkpoint)
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    settings = [config.clamp, config.network.as_dict(), _dataset_settings(config)]
+    network = config.network.as_dict()
+    if network["name"] == next(iter(row.networks)):
+        del network["name"]  # as before there were names: what was made then is recognised
+    settings = [config.clamp, network, _input_settings(config)]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return Network(task, config, digest.hexdigest())
 
 
-def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: float = N_PHOTONS) -> Job | None:
+def plan(network: Network, given: Input, out: Path, file_format: str, n_photons: float = N_PHOTONS) -> Job | None:
     """Check all that can be checked before a volume is reconstructed.
 
     Args:
         network: what reconstructs it.
-        path: a fastMRI file, one of LoDoPaB's observations, or a volume in HU (NIfTI, or a folder of DICOM slices).
+        given: a file (or a folder of slices) that the network's task reads.
         out: the folder to write to.
         file_format: a key of SUFFIXES.
         n_photons: for each detector pixel, of a volume in HU.
@@ -176,8 +190,8 @@ def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: f
         InputError: not such a file, an image that the network cannot take, a mask that cannot be made, or a file
             in the place of the result that this job did not write.
     """
-    result = out / f"{output_name(path)}{SUFFIXES[file_format]}"
-    source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if in_hu(path) else [])])
+    path, result = given.path, out / f"{given.name}{SUFFIXES[file_format]}"
+    source = " ".join([network.digest, *_stamps(path), *([f"{n_photons:g}"] if given.kind.simulated else [])])
     made_by = f"recon-predict {hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:32]}"
     if result.exists():
         if result.samefile(path):
@@ -185,12 +199,10 @@ def plan(network: Network, path: Path, out: Path, file_format: str, n_photons: f
         if _made_by(result) == made_by:
             return None
         raise InputError(f"{result} is there already and is not what this run makes of {path}: give another --out")
-    if network.config.task == "ct" and in_hu(path):
-        return Job(_open_images(network, path, n_photons), result, made_by)
-    opened: tuple[ReconstructionDataset, tuple[float, float, float] | None] = (
-        _open_sinograms(network, path) if network.config.task == "ct" else _open_kspace(network, path)
-    )
-    return Job(opened[0], result, made_by, opened[1])
+    settings, multiple = _input_settings(network.config), network.task.total_stride
+    dataset = given.kind.open(path, settings, multiple, n_photons)
+    RECONSTRUCTION.check_data(dataset, network.task)
+    return Job(dataset, result, made_by)
 
 
 def _stamps(path: Path) -> list[str]:
@@ -203,33 +215,6 @@ def _stamps(path: Path) -> list[str]:
     return [path.name] * path.is_dir() + [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
 
 
-def _open_images(network: Network, path: Path, n_photons: float) -> HUDataset:
-    """The volume as it will be measured."""
-    filters = {key: value for key, value in _dataset_settings(network.config).items() if key != "image_size"}
-    dataset = HUDataset(open_hu(path), network.task.network.total_stride, n_photons=n_photons, **filters)
-    check_image_sizes(dataset, network.task.network)
-    return dataset
-
-
-def _open_sinograms(network: Network, path: Path) -> tuple[LoDoPaBDataset, tuple[float, float, float]]:
-    """The file, and its voxels in mm: slices are of 1 mm, since LoDoPaB's are of many people."""
-    dataset = LoDoPaBDataset(path, None, cache=False, progress=False, **_dataset_settings(network.config))
-    check_image_sizes(dataset, network.task.network)
-    height, width = (1000 * side for side in dataset.volumes[0].geometry.pixel_size)
-    return dataset, (height, width, 1.0)
-
-
-def _open_kspace(network: Network, path: Path) -> tuple[FastMRIDataset, tuple[float, float, float] | None]:
-    """The file, and its voxels in mm, where the header tells them."""
-    with open_volume(path) as file:
-        challenge = "multicoil" if getattr(find_dataset(file, "kspace", path), "ndim", 3) == 4 else "singlecoil"
-    dataset = FastMRIDataset(path, None, challenge, progress=False, **_dataset_settings(network.config))
-    check_image_sizes(dataset, network.task.network)
-    with open_volume(path) as file:
-        header = parse_header(file["ismrmrd_header"][()], path)
-    return dataset, header.voxel_size_mm
-
-
 def _made_by(path: Path) -> str:
     if path.suffix != ".h5":
         return nifti_description(path)
@@ -237,10 +222,9 @@ def _made_by(path: Path) -> str:
         return str(file.attrs.get("made_by"))
 
 
-def _dataset_settings(config: Namespace) -> dict[str, Any]:
-    """The run's settings of masks or filters, and of sizes; the challenge is each file's own."""
-    masks, filters = ("mask_type", "center_fractions", "accelerations"), ("window", "frequency_scaling")
-    return {key: config.dataset[key] for key in ("image_size", *(filters if config.task == "ct" else masks))}
+def _input_settings(config: Namespace) -> dict[str, Any]:
+    """The run's settings that decide what the network is given of a file; the challenge is each file's own."""
+    return {key: config.dataset[key] for kind in TASKS[config.task].inputs for key in kind.settings}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,244 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import pytorch_lightning as pl
-import torch
-from jsonargparse import Namespace
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
-from pipelines.measuring.kind import kind_of, measure
-from pipelines.reconstruction.protocols import Settings
-from pipelines.runs.checkpoints import build_task, load_weights, read_checkpoint, read_state
-from pipelines.runs.checks import check_limits, one_line, open_data
-from pipelines.runs.config import RECONSTRUCTION, given_options, load, parse, settings_of
-from pipelines.runs.hyperparameters import log_hyperparameters
-from pipelines.runs.open import Run
-from pipelines.runs.resume import check_changes, check_state
-from pipelines.runtime.run_folder import (
-    check_run_folder,
-    make_folder,
-    new_run_folder,
-    remove_leftovers,
-    write_config,
-    write_environment,
-    write_json,
-)
-from pipelines.runtime.shell import Interrupted, command_line, run_command
-from pipelines.training.base import TrainedTask
-from pipelines.training.loaders import Loaders, describe_data
-from pipelines.training.recorder import RunRecorder
-from recon.errors import InputError
-from recon.networks import resolve_architecture, resolve_blur
-
-FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
+from pipelines.runs.train import configuration, train_configured
+from pipelines.runtime.shell import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(train, argv)
+    return run_command(_train, argv)
 
 
-def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Mapping[str, Any] | None = None) -> None:
-    """Do all that the command does, in this process.
-
-    Args:
-        argv: the command's arguments.
-        callbacks: told of the training after the recorder has saved.
-        placement: arguments of Lightning's trainer in the place of the configuration's, where Ray started the process.
-
-    Raises:
-        InputError: what the user can mend.
-        Interrupted: stopped by a signal, with its state saved.
-    """
-    config, before = _configuration(argv)
-    resumed = before is not None
-    if config.ray_workers is not None:
-        from pipelines.runs.ray import train_on_ray  # Ray takes seconds to import
-
-        folder = _folder(config, resumed, first=True)
-        if before is not None and (last := folder / "checkpoints" / "last.ckpt").exists():
-            check_state(before, config, read_checkpoint(last), config.ray_workers)
-        return train_on_ray(config, folder)
-    first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
-    _set_threads(config.threads)
-    if config.data is None and first:
-        what, about, real = _SAMPLES[config.task]
-        print(_SAMPLE_NOTICE.format(what=what, about=about, real=real), flush=True)
-    train, val, test = open_data(config)
-    pl.seed_everything(config.seed, verbose=False)
-    task = build_task(config)
-
-    folder = _folder(config, resumed, first)
-    recorder = RunRecorder(folder)
-    checkpoint, step = _last_checkpoint(folder, task, before, config) if before is not None else (None, 0)
-    started = pl.callbacks.LambdaCallback(on_train_start=lambda *_: _record_settings(folder, config))
-    trainer = build_trainer(config, folder, [started, recorder, *callbacks], step, placement)
-    loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
-    check_limits(config, loaders, trainer.world_size)
-    if first:
-        make_folder(folder)
-        if not resumed:
-            _record_settings(folder, config)
-        remove_leftovers(folder)
-        write_environment(folder, str(trainer.strategy.root_device), config.seed)
-        n_parameters = sum(p.numel() for p in task.network.parameters())
-        print(
-            f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters, sampling {config.network.sampling}",
-            flush=True,
-        )
-    trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
-    if first:
-        _record_settings(folder, config)  # also where nothing was left to train
-        try:
-            run = Run(folder.name, folder, _best(folder), config, task.to(trainer.strategy.root_device), test)
-            summary = finish(run)
-            assert isinstance(trainer.logger, TensorBoardLogger)  # build_trainer's
-            log_hyperparameters(trainer.logger, config, summary)
-        except KeyboardInterrupt:
-            resume = command_line("recon-train", "--resume", folder)
-            raise Interrupted(f"the training is done and saved; measure it with: {resume}") from None
-
-
-def _set_threads(n_threads: int | None) -> None:
-    if n_threads is None:
+def _train(argv: list[str]) -> None:
+    config, before = configuration(argv)
+    if config.ray_workers is None:
+        train_configured(config, before)
         return
-    n_cpus = os.cpu_count() or 1
-    if n_threads > n_cpus:
-        raise InputError(f"threads is {n_threads}, but this machine has {n_cpus} CPUs: give {n_cpus} or less")
-    torch.set_num_threads(n_threads)
+    from pipelines.runs.ray import train_on_ray  # Ray takes seconds to import
 
-
-@rank_zero_only
-def _record_settings(folder: Path, config: Namespace) -> None:
-    """Write config.yaml: of a resumed run only once it has really started with these settings."""
-    write_config(folder, settings_of(config))
-
-
-def _configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
-    """The resolved configuration, and the one so far of a run that is resumed."""
-    resume, before = given_options(argv).get("resume"), None
-    if resume is None:
-        config = parse(argv)
-    else:
-        path = check_run_folder(Path(resume)) / "config.yaml"
-        before = load(path)
-        if given_options(argv).get("task", before.task) != before.task:
-            raise InputError(f"{resume} is a run of the task {before.task}: leave out --task")
-        config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
-        if config.out is not None:
-            raise InputError("--resume goes on in the run's own folder: leave out --out")
-        check_changes(before, config)
-        config.out = str(resume)
-    network = config.network
-    if config.task in RECONSTRUCTION:
-        network.blur = resolve_blur(network.sampling, network.blur)
-    else:
-        named = resolve_architecture(network.architecture, network.sampling, network.blur)
-        network.architecture, network.sampling, network.blur = named
-    if config.data is not None:
-        config.data = str(Path(config.data).resolve())
-    return config, before
-
-
-def _is_resume(argv: list[str], i: int) -> bool:
-    return argv[i].startswith("--resume=") or argv[i] == "--resume" or (i > 0 and argv[i - 1] == "--resume")
-
-
-def _folder(config: Namespace, resumed: bool, first: bool) -> Path:
-    if not first:
-        return Path(os.environ.get(FOLDER_VARIABLE) or config.out or "runs")
-    folder = Path(config.out) if resumed else new_run_folder(config.as_dict())
-    os.environ[FOLDER_VARIABLE] = str(folder)
-    return folder
-
-
-def build_trainer(
-    config: Namespace,
-    folder: Path,
-    callbacks: Sequence[pl.Callback],
-    step: int = 0,
-    placement: Mapping[str, Any] | None = None,
-) -> pl.Trainer:
-    """Lightning's trainer with our callbacks, TensorBoard (its events from ``step`` on are new) and sampler.
-
-    Raises:
-        InputError: settings that Lightning refuses, such as more devices than there are.
-    """
-    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
-        raise InputError(
-            f"the name of the run folder {folder} is not UTF-8, which TensorBoard needs: give another --out"
-        )
-    logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step)
-    try:
-        return pl.Trainer(
-            **config.trainer.as_dict() | dict(placement or {}),
-            callbacks=list(callbacks),
-            logger=logger,
-            enable_checkpointing=True,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            default_root_dir=folder,
-        )
-    except (ValueError, TypeError, RuntimeError, ImportError, ArithmeticError, MisconfigurationException) as error:
-        raise InputError(f"the trainer settings cannot work: {one_line(error)}") from None
-
-
-def _last_checkpoint(folder: Path, task: TrainedTask, before: Namespace, config: Namespace) -> tuple[Path | None, int]:
-    """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
-    path = folder / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        return None, 0
-    checkpoint = read_state(task, path)
-    check_state(before, config, checkpoint)
-    return path, checkpoint["global_step"]
-
-
-def _best(folder: Path) -> Path:
-    return folder / "checkpoints" / "best.ckpt"
-
-
-def finish(run: Run) -> dict[str, Any]:
-    """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal.
-
-    Returns:
-        The figures by protocol.
-    """
-    config, kind = run.config, kind_of(run.task)
-    load_weights(run.task, run.checkpoint)
-    run.task.eval()
-    evaluation = config.evaluation
-    settings = Settings(evaluation.shifts, evaluation.max_shift, config.seed, kind.cpu_batch)
-    rows = measure(run.task, run.dataset, kind.at_the_end, settings)
-    summary = kind.summarise(rows, run.dataset)
-    note = describe_data(config)
-    with_data = {"data": note, "split": evaluation.split, "seed": config.seed, "shifts_per_slice": evaluation.shifts}
-    write_json(run.folder / "summary.json", {**with_data, **summary})
-    kind.save_picture(run.folder / "summary.png", run, rows, settings, note)
-    kind.print_tables({run.name: summary}, note)
-    print(f"Picture: {run.folder / 'summary.png'}")
-    print(f"Curves:  {command_line('tensorboard', '--logdir', run.folder)}")
-    return summary
-
-
-_SAMPLE_NOTICE = """\
-================================================================================
-No --data given: using the BUNDLED SAMPLE ({what})
-with a preset for two CPU cores. It shows that everything works; it says nothing
-about {about}. Train on {real} with --data DIR.
-================================================================================"""
-_SAMPLES = {
-    "mri": ("63 real brain slices, k-space simulated from magnitude", "clinical quality", "fastMRI"),
-    "ct": ("62 real chest CT slices, sinograms simulated from HU images", "clinical quality", "LoDoPaB-CT"),
-    "fashion_mnist": ("5,000 real images of Fashion-MNIST", "large images", "all of Fashion-MNIST"),
-}
+    train_on_ray(config, before)
 
 
 if __name__ == "__main__":

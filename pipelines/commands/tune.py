@@ -30,7 +30,7 @@ from pipelines.runtime.cluster import (
 from pipelines.runtime.run_folder import environment, make_folder, remove_leftovers, write_json
 from pipelines.runtime.shell import DONE, INTERRUPTED, Interrupted, Parser, command_line, run_command
 from pipelines.runtime.stored import read_json, read_text
-from pipelines.training.loaders import describe_data
+from pipelines.tasks import describe_data
 from pipelines.tuning.ledger import ENDED, Ledger
 from pipelines.tuning.report import sweep_report
 from pipelines.tuning.request import (

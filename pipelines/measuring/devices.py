@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from pipelines.runs.open import Run
+from pipelines.measuring.kind import AnyRun
 from pipelines.runtime.arithmetic import exact_arithmetic
-from pipelines.training.base import TrainedTask
 from recon.errors import InputError
 
 LARGEST_BATCH = 256
@@ -43,7 +42,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def fastest_batch(runs: Sequence[Run], device: torch.device, cpu_batch: int) -> int:
+def fastest_batch(runs: Sequence[AnyRun], device: torch.device, cpu_batch: int) -> int:
     """How many images to run at once: a fixed number on a CPU, where more is not faster; measured on a GPU.
 
     The number doubles as long as that makes an image at least 5 % cheaper and memory lasts, with the largest network
@@ -54,12 +53,13 @@ def fastest_batch(runs: Sequence[Run], device: torch.device, cpu_batch: int) -> 
     run = max(runs, key=lambda run: sum(p.numel() for p in run.task.network.parameters()))
     task = run.task.to(device)
     shapes = run.dataset.shapes
-    image = run.dataset[max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])].image[None].to(device)
+    sample = run.dataset[max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])]
     best, seconds, size = 1, float("inf"), 1
     with torch.inference_mode(), exact_arithmetic():
         while size <= LARGEST_BATCH:
+            batch = sample._make(torch.stack([part.to(device)] * size) for part in sample)
             try:
-                needed = _seconds_per_image(task, image.expand(size, -1, -1, -1).contiguous())
+                needed = _seconds(lambda batch=batch: task(batch), device) / size
             except torch.OutOfMemoryError:
                 break
             if needed * WORTHWHILE > seconds:
@@ -70,11 +70,11 @@ def fastest_batch(runs: Sequence[Run], device: torch.device, cpu_batch: int) -> 
     return best
 
 
-def _seconds_per_image(task: TrainedTask, images: torch.Tensor, repeats: int = 5) -> float:
-    task(images)
-    torch.cuda.synchronize(images.device)
+def _seconds(run: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    run()
+    torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(repeats):
-        task(images)
-    torch.cuda.synchronize(images.device)
-    return (time.perf_counter() - start) / repeats / len(images)
+        run()
+    torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / repeats

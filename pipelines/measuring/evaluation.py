@@ -20,11 +20,9 @@ import torch
 from tqdm import tqdm
 
 from data_prep import replace_file, write_hdf5
-from pipelines.measuring.kind import kind_of
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.qualities import Row
-from pipelines.reconstruction.task import denormalise
-from pipelines.runs.open import Run
+from pipelines.measuring.kind import AnyRun, Piece
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.stored import check_regular
@@ -33,13 +31,12 @@ from recon.errors import InputError
 PARTS = ".parts"  # the folder that holds them while an evaluation is not complete
 
 
-class _Piece(NamedTuple):
-    """One volume (or set of images) before one run, and what is still to be measured of it."""
+class _Work(NamedTuple):
+    """One piece before one run: its place among all, the run's place, and what is (still) to be measured of it."""
 
     number: int
     run: int
-    name: str
-    volume: int | None
+    piece: Piece
     protocols: list[str]
 
 
@@ -59,28 +56,26 @@ class Evaluation:
     """
 
     def __init__(
-        self, folder: Path, runs: Sequence[Run], protocols: Sequence[str], settings: Settings, save: bool = False
+        self, folder: Path, runs: Sequence[AnyRun], protocols: Sequence[str], settings: Settings, save: bool = False
     ) -> None:
         self.folder, self.runs, self.settings, self.save = folder, runs, settings, save
-        self.kind = kind_of(runs[0].task)
+        self.kind = runs[0].kind
         self._stored: set[Path] = set()  # known to be whole
         protocols = [name for name in self.kind.protocols if name in protocols]
         found = [
-            (number, *subject)
-            for number, run in enumerate(runs)
-            for subject in self.kind.subjects_of(run.dataset, protocols)
+            (place, piece) for place, run in enumerate(runs) for piece in self.kind.pieces_of(run.dataset, protocols)
         ]
-        self.pieces = [_Piece(number, *piece) for number, piece in enumerate(found)]
+        self.works = [_Work(number, place, piece, piece.protocols) for number, (place, piece) in enumerate(found)]
 
     @property
     def n_parts(self) -> int:
         """How many parts there are."""
-        return sum(len(piece.protocols) for piece in self.pieces)
+        return sum(len(work.protocols) for work in self.works)
 
     @property
     def n_done(self) -> int:
         """How many parts are stored."""
-        return sum(self._is_stored(piece, name) for piece in self.pieces for name in piece.protocols)
+        return sum(self._is_stored(work, name) for work in self.works for name in work.protocols)
 
     def run(self, devices: Sequence[torch.device]) -> None:
         """Compute the parts that are missing, on all devices at once.
@@ -88,20 +83,20 @@ class Evaluation:
         Raises:
             InputError: a file that cannot be read any more, or an output that is not finite.
         """
-        work: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
-        for piece in self.pieces:
-            missing = [name for name in piece.protocols if not self._is_stored(piece, name)]
-            if missing or self._reconstruction(piece) is not None:
-                work.put(piece._replace(protocols=missing))
+        todo: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        for work in self.works:
+            missing = [name for name in work.protocols if not self._is_stored(work, name)]
+            if missing or self._reconstruction(work) is not None:
+                todo.put(work._replace(protocols=missing))
         stop = threading.Event()
         bar = tqdm(total=self.n_parts, initial=self.n_done, desc="measuring", unit=" part", disable=None, leave=False)
         with bar, exact_arithmetic():
             if len(devices) == 1:
-                self._work(devices[0], work, stop, bar)
+                self._work(devices[0], todo, stop, bar)
                 return
             with ThreadPoolExecutor(len(devices)) as pool:
                 try:
-                    futures = [pool.submit(self._work, device, work, stop, bar) for device in devices]
+                    futures = [pool.submit(self._work, device, todo, stop, bar) for device in devices]
                     wait(futures, return_when=FIRST_EXCEPTION)
                 finally:
                     stop.set()  # one failed or was interrupted: the others leave what they are at
@@ -136,9 +131,9 @@ class Evaluation:
             (self.folder / PARTS).rename(done)
         shutil.rmtree(done, ignore_errors=True)
 
-    def _is_stored(self, piece: _Piece, protocol: str) -> bool:
+    def _is_stored(self, work: _Work, protocol: str) -> bool:
         """Whether a part is there and whole: one that is damaged is computed again."""
-        path = self._part(piece, protocol)
+        path = self._part(work, protocol)
         if path not in self._stored and path.exists():
             check_regular(path)
             first, end, content = path.read_bytes().partition(b"\n")
@@ -147,31 +142,31 @@ class Evaluation:
         return path in self._stored
 
     def _parts(self, run: int) -> Iterator[Path]:
-        return (self._part(piece, name) for piece in self.pieces if piece.run == run for name in piece.protocols)
+        return (self._part(work, name) for work in self.works if work.run == run for name in work.protocols)
 
-    def _part(self, piece: _Piece, protocol: str) -> Path:
-        return self.folder / PARTS / protocol / f"{piece.number:06d}.csv"
+    def _part(self, work: _Work, protocol: str) -> Path:
+        return self.folder / PARTS / protocol / f"{work.number:06d}.csv"
 
-    def _reconstruction(self, piece: _Piece) -> Path | None:
+    def _reconstruction(self, work: _Work) -> Path | None:
         """Where the volume's reconstruction is still to be written."""
-        path = self.folder / "reconstructions" / self.runs[piece.run].name / f"{piece.name}.h5"
-        return path if self.save and piece.volume is not None and not path.exists() else None
+        path = self.folder / "reconstructions" / self.runs[work.run].name / f"{work.piece.name}.h5"
+        return path if self.save and work.piece.number is not None and not path.exists() else None
 
     @torch.inference_mode()
-    def _work(self, device: torch.device, work: queue.SimpleQueue[_Piece], stop: threading.Event, bar: tqdm) -> None:
+    def _work(self, device: torch.device, todo: queue.SimpleQueue[_Work], stop: threading.Event, bar: tqdm) -> None:
         """Compute pieces on one device until there are no more."""
         current, task, dataset = -1, self.runs[0].task, self.runs[0].dataset
         while not stop.is_set():
             try:
-                piece = work.get_nowait()
+                work = todo.get_nowait()
             except queue.Empty:
                 return
-            if piece.run != current:
-                current, run = piece.run, self.runs[piece.run]
+            if work.run != current:
+                current, run = work.run, self.runs[work.run]
                 task, dataset = copy.deepcopy(run.task).to(device).eval(), copy.deepcopy(run.dataset)
-            subject = self.kind.subject(task, dataset, piece.name, piece.volume, self.settings.seed)
-            bar.set_postfix_str(f"{self.runs[current].name}: {piece.name}")
-            for protocol in piece.protocols:
+            subject = self.kind.subject(task, dataset, work.piece, self.settings.seed)
+            bar.set_postfix_str(f"{self.runs[current].name}: {work.piece.name}")
+            for protocol in work.protocols:
                 rows = []
                 try:
                     for row in self.kind.protocols[protocol](subject, self.settings):
@@ -180,16 +175,15 @@ class Evaluation:
                             return
                 except torch.OutOfMemoryError:
                     raise InputError(
-                        f"{device} has too little memory for {piece.name} ({protocol}): start again with a smaller "
-                        "--batch-size"
+                        f"{device} has too little memory for {work.piece.name} ({protocol}): start again with a "
+                        "smaller --batch-size"
                     ) from None
-                self._store(self._part(piece, protocol), rows)
+                self._store(self._part(work, protocol), rows)
                 bar.update()
-            path = self._reconstruction(piece)
+            path = self._reconstruction(work)
             if path is not None:
                 make_folder(path.parent)
-                volume = torch.cat([denormalise(y, sample)[:, 0].cpu() for sample, y, *_ in subject.passed])
-                write_hdf5(path, {"reconstruction": volume.numpy()})
+                write_hdf5(path, {"reconstruction": self.kind.images(subject).numpy()})
 
     def _store(self, path: Path, rows: Sequence[Row]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,135 +1,238 @@
-"""The two kinds of task, reconstruction and classification: what measures and shows a run of either."""
+"""What the commands need of a kind of task, reconstruction or classification; each finishes it in its own room."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor, nn
 
-from data_prep import LoDoPaBDataset
-from pipelines.classification import protocols as answers
-from pipelines.classification import summary as answer_summary
-from pipelines.classification.examples import draw_answers
-from pipelines.classification.found import CollectedAnswers
-from pipelines.classification.picture import save_picture as save_answers
-from pipelines.classification.report import classification_report
-from pipelines.classification.subjects import ImageGroup, image_groups
-from pipelines.classification.task import ClassificationTask
-from pipelines.reconstruction import protocols, subjects, summary
-from pipelines.reconstruction.examples import draw_examples
-from pipelines.reconstruction.picture import save_picture
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.qualities import Row
-from pipelines.reconstruction.report import evaluation_report
-from pipelines.reports import Collected
+from pipelines.measuring.rows import Row, Summaries, Summary
+from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.nested import Tree
+from pipelines.runtime.run_folder import Environment
 from pipelines.training.base import TrainedTask
-from pipelines.training.loaders import AnyDataset, ClassificationDataset, ReconstructionDataset
+from pipelines.training.loaders import Data
+
+TaskT = TypeVar("TaskT", bound=TrainedTask)
+DataT = TypeVar("DataT", bound=Data)
+SubjectT = TypeVar("SubjectT")
 
 
-class Kind(NamedTuple):
-    """What differs between the kinds, for the commands that measure.
+class Run(NamedTuple, Generic[TaskT, DataT]):
+    """A trained network, ready to be measured, and the data to measure it on."""
+
+    name: str
+    folder: Path
+    checkpoint: Path
+    config: Namespace
+    kind: Kind[TaskT, DataT, Any]
+    task: TaskT
+    dataset: DataT
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of a run beside its measurements.
+
+    Attributes:
+        name: as in the summaries.
+        config: its settings, nested as in config.yaml.
+        curves: the rows of its metrics.csv, which may be none.
+        data: on what data it was measured.
+        environment: of its training, as in environment.json; may be empty.
+    """
+
+    name: str
+    config: Tree
+    curves: Sequence[Mapping[str, str]]
+    data: str
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that an evaluation found, for its report.
+
+    Attributes:
+        facts: of the runs, in the order to show them in.
+        summaries: by run, with "data".
+        rows: of a run by its place; may be gone through again.
+        settings: of the measurement, as they are reported; "protocols" are those that were asked for.
+        environment: of the measurement, as environment.json has it.
+    """
+
+    facts: Sequence[RunFacts]
+    summaries: Summaries
+    rows: Callable[[int], Iterator[Row]]
+    settings: Tree
+    environment: Environment
+
+
+class Piece(NamedTuple):
+    """A part of a data set that is measured in one go.
+
+    Attributes:
+        name: as the results call it.
+        number: of the volume or the group of images; None for images from outside.
+        protocols: what is to be measured of it.
+    """
+
+    name: str
+    number: int | None
+    protocols: list[str]
+
+
+class Kind(ABC, Generic[TaskT, DataT, SubjectT]):
+    """Reconstruction or classification: how it is configured, checked, measured and shown.
 
     Attributes:
         protocols: by name; functions of a subject and Settings that yield rows.
         at_the_end: the protocols that a training ends with.
-        subjects_of: what there is to measure of a data set under some protocols: (name, number, protocols).
-        subject: what a protocol takes; made from task, data set, name, number and seed.
-        summarise: rows of one run and its data set to figures.
-        print_tables: of summaries by run, and a note on the data.
-        save_picture: of a run: path, run, rows, settings and a note on the data.
-        collected: what a report needs of the rows, taken one by one.
-        draw_examples: of runs: runs, what was collected, settings, device.
-        report: a page from facts, summaries, what was collected, examples, settings and environment.
         cpu_batch: images at once on a CPU, where nothing is measured.
+        saves_images: whether a network's outputs are images that can be written to files.
+        figures: the validation figures that a run's table has a column for.
+        monitor: the one of them that tells the best checkpoint.
     """
 
-    protocols: Mapping[str, Callable[..., Any]]
-    at_the_end: tuple[str, ...]
-    subjects_of: Callable[..., Any]
-    subject: Callable[..., Any]
-    summarise: Callable[..., dict[str, Any]]
-    print_tables: Callable[..., None]
-    save_picture: Callable[..., None]
-    collected: Callable[[], Any]
-    draw_examples: Callable[..., Any]
-    report: Callable[..., Any]
-    cpu_batch: int
+    protocols: ClassVar[Mapping[str, Callable[[Any, Settings], Iterator[Row]]]]
+    at_the_end: ClassVar[tuple[str, ...]]
+    cpu_batch: ClassVar[int]
+    saves_images: ClassVar[bool]
+    figures: ClassVar[tuple[str, ...]]
+    monitor: ClassVar[str]
+
+    @abstractmethod
+    def add_arguments(self, parser: ArgumentParser, network: type[nn.Module], given: set[str]) -> None:
+        """Add the keys of the network (but those that are given to it), the loss, the optimizer and the schedule."""
+
+    @abstractmethod
+    def resolve(self, config: Namespace) -> None:
+        """Write out what the configuration leaves to defaults, such as the size of the blur.
+
+        Raises:
+            InputError: settings that contradict each other.
+        """
+
+    @abstractmethod
+    def check_values(self, config: Namespace) -> None:
+        """Refuse numbers that nothing can work with.
+
+        Raises:
+            InputError: names the key.
+        """
+
+    @abstractmethod
+    def build_task(self, config: Namespace, network: NetworkEntry, data: type[DataT]) -> TaskT:
+        """The task with fresh weights (seed torch before).
+
+        Raises:
+            InputError: settings that cannot work together.
+        """
+
+    @abstractmethod
+    def fit_to_data(self, config: Namespace, dataset: DataT) -> None:
+        """Fill in what the configuration of the network leaves to the data.
+
+        Raises:
+            InputError: the configuration says otherwise than the data.
+        """
+
+    @abstractmethod
+    def check_targets(self, dataset: DataT) -> None:
+        """Refuse data that cannot be trained or validated on.
+
+        Raises:
+            InputError: names the file.
+        """
+
+    @abstractmethod
+    def check_data(self, dataset: DataT, task: TaskT) -> None:
+        """Refuse data that the network cannot take, before anything runs.
+
+        Raises:
+            InputError: names the file or the size, and the remedy.
+        """
+
+    @abstractmethod
+    def usable_protocols(self, dataset: DataT) -> list[str]:
+        """The names of the protocols that can be measured of such data."""
+
+    @abstractmethod
+    def pieces_of(self, dataset: DataT, protocols: Sequence[str]) -> list[Piece]:
+        """What there is to measure under some protocols."""
+
+    @abstractmethod
+    def subject(self, task: TaskT, dataset: DataT, piece: Piece, seed: int) -> SubjectT:
+        """What a protocol takes: a piece before a network; seed of images that are drawn."""
+
+    @abstractmethod
+    def images(self, subject: SubjectT) -> Tensor:
+        """The network's outputs ``(slices, rows, columns)`` in the file's units, on the CPU, where it has images."""
+
+    @abstractmethod
+    def summarise(self, rows: Sequence[Row], dataset: DataT) -> Summary:
+        """Condense the rows of one run into figures."""
+
+    @abstractmethod
+    def print_tables(self, summaries: Summaries, note: str, data: type[DataT]) -> None:
+        """Print the figures of some runs on such data, and a note on what the data are."""
+
+    @abstractmethod
+    def save_picture(
+        self, path: Path, run: Run[TaskT, DataT], rows: Sequence[Row], settings: Settings, note: str
+    ) -> None:
+        """Draw a run as it was measured."""
+
+    @abstractmethod
+    def write_report(
+        self,
+        path: Path,
+        runs: Sequence[Run[TaskT, DataT]],
+        measured: Measured,
+        settings: Settings,
+        device: torch.device,
+    ) -> None:
+        """Write the page of an evaluation, with examples drawn anew on a device."""
+
+    @torch.inference_mode()
+    def measure(self, task: TaskT, dataset: DataT, names: Sequence[str], settings: Settings) -> list[Row]:
+        """The rows of some protocols on a whole data set.
+
+        Args:
+            task: in eval mode, on the device to use.
+            dataset: the split.
+            names: of protocols.
+            settings: how much is measured.
+        """
+        rows: list[Row] = []
+        with exact_arithmetic():
+            for piece in self.pieces_of(dataset, names):
+                subject = self.subject(task, dataset, piece, settings.seed)
+                rows += [row for name in piece.protocols for row in self.protocols[name](subject, settings)]
+        return rows
 
 
-def _summarise_volumes(rows: Sequence[Row], dataset: ReconstructionDataset) -> dict[str, Any]:
-    found = summary.summarise(rows, {volume.name: volume.acquisition for volume in dataset.volumes})
-    if "physical-shift" in found:
-        found["physical-shift"]["note"] = _what_moves(dataset)
-    return found
+class NetworkEntry(NamedTuple):
+    """A network that a task offers.
 
-
-def _what_moves(dataset: ReconstructionDataset) -> str:
-    """What a moved object means for this data."""
-    if isinstance(dataset, LoDoPaBDataset):
-        return "The object is the ground truth; it is projected again, with photon noise of the same seed."
-    moving = [dataset.coils_move(number) for number in range(len(dataset.volumes))]
-    if any(moving):
-        return (
-            f"In {sum(moving)} of {len(moving)} volumes the coils' sensitivities are unknown and move along with the "
-            "object; in a scanner they stay where they are."
-        )
-    several = any(volume.n_coils > 1 for volume in dataset.volumes)
-    return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
-
-
-def _summarise_answers(rows: Sequence[Row], dataset: ClassificationDataset) -> dict[str, Any]:
-    return answer_summary.summarise(rows, dataset.class_names)
-
-
-RECONSTRUCTION = Kind(
-    protocols.PROTOCOLS,
-    ("plain", "equivariance", "margins"),
-    subjects.subjects_of,
-    subjects.Subject,
-    _summarise_volumes,
-    summary.print_tables,
-    save_picture,
-    Collected,
-    draw_examples,
-    evaluation_report,
-    cpu_batch=1,
-)
-CLASSIFICATION = Kind(
-    answers.PROTOCOLS,
-    ("plain", "circular-shift", "margins"),
-    image_groups,
-    ImageGroup,
-    _summarise_answers,
-    answer_summary.print_tables,
-    save_answers,
-    CollectedAnswers,
-    draw_answers,
-    classification_report,
-    cpu_batch=50,
-)
-
-
-def kind_of(task: TrainedTask) -> Kind:
-    """The kind of a task."""
-    return CLASSIFICATION if isinstance(task, ClassificationTask) else RECONSTRUCTION
-
-
-@torch.inference_mode()
-def measure(task: TrainedTask, dataset: AnyDataset, names: Sequence[str], settings: Settings) -> list[Row]:
-    """The rows of some protocols on a whole data set.
-
-    Args:
-        task: in eval mode, on the device to use.
-        dataset: the split.
-        names: of protocols, keys of the kind's.
-        settings: how much is measured.
+    Attributes:
+        build: its constructor; the arguments are the keys ``network.*``.
+        given: arguments that no user sets.
+        input_of: of reconstruction, what the network is handed of a batch, ``network(*input_of(batch, clamp))``; None
+            for the normalised image.
     """
-    kind = kind_of(task)
-    rows: list[Row] = []
-    with exact_arithmetic():
-        for name, number, found in kind.subjects_of(dataset, names):
-            subject = kind.subject(task, dataset, name, number, settings.seed)
-            rows += [row for protocol in found for row in kind.protocols[protocol](subject, settings)]
-    return rows
+
+    build: type[nn.Module]
+    given: frozenset[str]
+    input_of: Callable[..., tuple[Tensor, ...]] | None = None
+
+
+AnyKind = Kind[Any, Any, Any]
+AnyRun = Run[Any, Any]

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_prep import Sample, center_crop
-from pipelines.reconstruction.protocols import Row, Settings
-from pipelines.reconstruction.task import denormalise
+from data_prep import Sample
+from pipelines.measuring.kind import AnyRun
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.reports import Collected, Example, Place
-from pipelines.runs.open import Run
 from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift
 
 
 @torch.inference_mode()
 def draw_examples(
-    runs: Sequence[Run],
-    rows: Iterable[tuple[str, Row]] | Collected,
+    runs: Sequence[AnyRun],
+    collected: Collected,
     settings: Settings,
     device: torch.device,
 ) -> list[Example]:
@@ -32,21 +32,22 @@ def draw_examples(
 
     Args:
         runs: as evaluated.
-        rows: (run, row) of all runs, or what was collected of them; gone through once.
+        collected: of their rows.
         settings: as evaluated.
         device: to reconstruct on.
     """
     dataset = runs[0].dataset
     first = dataset.volumes[0]
     middle: Place = (first.name, first.n_slices // 2, (min(7, settings.max_shift), -min(3, settings.max_shift)))
-    worst = (rows if isinstance(rows, Collected) else Collected(rows)).worst
     with exact_arithmetic():
         return [
-            example for place in dict.fromkeys([middle, worst or middle]) for example in _examples(runs, place, device)
+            example
+            for place in dict.fromkeys([middle, collected.worst or middle])
+            for example in _examples(runs, place, device)
         ]
 
 
-def _examples(runs: Sequence[Run], place: Place, device: torch.device) -> list[Example]:
+def _examples(runs: Sequence[AnyRun], place: Place, device: torch.device) -> list[Example]:
     found: list[Example] = []
     for run in runs:
         example = _example(run, place, device)
@@ -70,7 +71,7 @@ def _same_input(one: Example, other: Example) -> bool:
     return np.array_equal(one.image, other.image) and np.array_equal(one.target, other.target)
 
 
-def _example(run: Run, place: Place, device: torch.device) -> Example | None:
+def _example(run: AnyRun, place: Place, device: torch.device) -> Example | None:
     volume, number, shift = place
     names = [found.name for found in run.dataset.volumes]
     key = (names.index(volume) if volume in names else -1, number)
@@ -79,15 +80,12 @@ def _example(run: Run, place: Place, device: torch.device) -> Example | None:
     sample = Sample(*(part[None].to(device) for part in run.dataset[run.dataset.slices.index(key)]))
     move = torch.tensor([shift], device=device)
     task = run.task.to(device)
-    output, moved = task(sample.image), task(circular_shift(sample.image, move))
+    output, moved = task(sample), task(shifted(sample, move))
     task.to("cpu")
-    size = run.dataset.volumes[key[0]].image_size
 
     def pixels(image: Tensor) -> np.ndarray:
         """As one looks at it, without what was padded."""
-        sides = [min(pair) for pair in zip(image.shape[-2:], size, strict=True)]
-        shown = center_crop(image[0, 0], sides)
-        return (shown.T if run.dataset.transposed else shown).cpu().numpy()
+        return run.dataset.upright(run.dataset.without_padding(image[0, 0], key[0])).cpu().numpy()
 
     reconstruction = pixels(denormalise(output, sample))
     difference = pixels(denormalise(moved, sample) - denormalise(circular_shift(output, move), sample))

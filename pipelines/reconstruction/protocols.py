@@ -8,17 +8,18 @@ unshifted image's normalisation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from data_prep import LoDoPaBDataset, Sample, generator, stable_seed
-from pipelines.reconstruction.qualities import ImageQuality, Row, VolumeQuality, quality_of
-from pipelines.reconstruction.subjects import Passed, Subject, reconstruct
-from pipelines.reconstruction.task import ReconstructionTask, denormalise
+from data_prep import Sample, generator, stable_seed
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
+from pipelines.reconstruction.subjects import Inference, Subject, infer
+from pipelines.reconstruction.task import ReconstructionTask, denormalise, shifted
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
 from recon.physics.mri import fft2c, ifft2c, move_object
@@ -28,44 +29,25 @@ BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured.
-
-    Attributes:
-        shifts: shifts drawn for each slice.
-        max_shift: they are drawn from [-max_shift, max_shift]^2 without (0, 0), in pixels.
-        seed: of the shifts and the noise, which depend on (seed, file, slice) alone.
-        batch_size: how many shifted images run at once.
-        noise_levels: standard deviations of the noise added to normalised inputs (whose own deviation is 1).
-    """
-
-    shifts: int = 16
-    max_shift: int = 16
-    seed: int = 0
-    batch_size: int = 4
-    noise_levels: tuple[float, ...] = (0.1, 0.5)
-
-
+Item = TypeVar("Item")
 Quality = VolumeQuality | ImageQuality
 Protocol = Callable[[Subject, Settings], Iterator[Row]]
 
 
 def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Quality of the volume or its images: the baselines (zero-filled; CT: FBP and TV) and the reconstruction."""
+    """Quality of the volume or its images: the data's baselines and the reconstruction."""
     if not subject.has_target:
         return
     before, after = quality_of(subject), quality_of(subject)
-    for sample, output, *_ in subject.passed:
+    for sample, output, *_ in subject.inferences:
         before.update(denormalise(sample.image, sample), sample)
         after.update(denormalise(output, sample), sample)
     yield from before.rows(subject.dataset.baseline)
-    if isinstance(subject.dataset, LoDoPaBDataset) and subject.volume is not None:
-        iterative = quality_of(subject)
-        images = subject.dataset.total_variation(subject.volume)
+    for name, images in subject.dataset.more_baselines(subject.volume) if subject.volume is not None else ():
+        baseline = quality_of(subject)
         for sample, image in zip(subject.samples, images, strict=True):
-            iterative.update(image[None].to(sample.image.device), sample)
-        yield from iterative.rows("tv")
+            baseline.update(image[None].to(sample.image.device), sample)
+        yield from baseline.rows(name)
     yield from after.rows("plain")
 
 
@@ -75,19 +57,19 @@ def circular_shifts(subject: Subject, settings: Settings) -> Iterator[Row]:
     For the quality each output is shifted back, so that the same pixels and windows count as without a shift.
     """
     quality = quality_of(subject)
-    for name, passed in zip(subject.names, subject.passed, strict=True):
-        shifts = _drawn(name, passed.sample, settings)
-        yield from _compare("equivariance", subject.task, name, passed, shifts, settings, quality)
+    for name, inference in zip(subject.names, subject.inferences, strict=True):
+        shifts = _drawn(name, inference.sample, settings)
+        yield from _compare("equivariance", subject.task, name, inference, shifts, settings, quality)
     yield from quality.rows("shift")
 
 
 def all_phases(subject: Subject, settings: Settings) -> Iterator[Row]:
     """Equivariance of the volume's middle slice for every shift modulo the total stride: 1 to S along each axis."""
     middle = len(subject.samples) // 2
-    axis = torch.arange(1, subject.task.network.total_stride + 1)
-    passed = subject.passed[middle]
+    axis = torch.arange(1, subject.task.total_stride + 1)
+    inference = subject.inferences[middle]
     yield from _compare(
-        "all-phases", subject.task, subject.names[middle], passed, torch.cartesian_prod(axis, axis), settings
+        "all-phases", subject.task, subject.names[middle], inference, torch.cartesian_prod(axis, axis), settings
     )
 
 
@@ -115,9 +97,9 @@ def flip(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 def outside(subject: Subject, settings: Settings) -> Iterator[Row]:
     """Equivariance on images that are nothing like the training's: noise, photographs, the other modality."""
-    for name, passed in zip(subject.names, subject.passed, strict=True):
-        shifts = _drawn(name, passed.sample, settings)
-        yield from _compare(subject.name, subject.task, name, passed, shifts, settings)
+    for name, inference in zip(subject.names, subject.inferences, strict=True):
+        shifts = _drawn(name, inference.sample, settings)
+        yield from _compare(subject.name, subject.task, name, inference, shifts, settings)
 
 
 def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
@@ -130,9 +112,9 @@ def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     pixels that are in view before and after; T by a fraction of a pixel is the Fourier shift.
     """
     for name, index in zip(subject.names, subject.indices, strict=True):
-        passed = reconstruct(subject.task, _moved_sample(subject, index, (0, 0)), name)
-        for t in _whole_and_fractional(name, passed.sample, settings):
-            yield from _moved(subject, name, index, passed, t, settings.batch_size)
+        inference = infer(subject.task, _moved_sample(subject, index, (0, 0)), name)
+        for t in _whole_and_fractional(name, inference.sample, settings):
+            yield from _moved(subject, name, index, inference, t, settings.batch_size)
 
 
 def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
@@ -140,7 +122,7 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
 
     A slice that is too small to leave an interior gives no row.
     """
-    task, multiple = subject.task, subject.task.network.total_stride
+    task, multiple = subject.task, subject.task.total_stride
     for name, sample in zip(subject.names, subject.samples, strict=True):
         sides = sample.image.shape[-2:]
         reach = min(settings.max_shift, *(side // BORDER for side in sides))
@@ -148,7 +130,7 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
         if reach < 1 or min(window) - 2 * reach < SMALLEST_INTERIOR:
             continue
         corner = [(side - size) // 2 for side, size in zip(sides, window, strict=True)]
-        _, before, _, tie = reconstruct(task, sample._replace(image=_cut(sample.image, corner, window)), name)
+        _, before, _, tie = infer(task, sample._replace(image=_cut(sample.image, corner, window)), name)
         shifts = draw_shifts(
             settings.shifts, reach, stable_seed("realistic", settings.seed, name, int(sample.slice))
         ).tolist()
@@ -157,14 +139,14 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
             moved = torch.cat(
                 [_cut(sample.image, [c - s for c, s in zip(corner, t, strict=True)], window) for t in some]
             )
-            preds = denormalise(_cut(task(moved), [reach, reach], inside), sample)
+            preds = denormalise(_cut(task(sample._replace(image=moved)), [reach, reach], inside), sample)
             expected = denormalise(torch.cat([_cut(before, [reach - s for s in t], inside) for t in some]), sample)
             yield from _error_rows("realistic-shift", name, sample, some, preds, expected, "tie" if tie else "ok")
 
 
 def margins(subject: Subject, settings: Settings) -> Iterator[Row]:
     """The phase margin of each level for each slice: the relative gap between the best and the second phase."""
-    for name, (sample, _, found, tie) in zip(subject.names, subject.passed, strict=True):
+    for name, (sample, _, found, tie) in zip(subject.names, subject.inferences, strict=True):
         for level, margin in enumerate(found.tolist(), 1):
             yield Row("margins", name, int(sample.slice), "", "", f"margin_{level}", margin, "tie" if tie else "ok")
 
@@ -188,9 +170,9 @@ def _changed(
     """Quality and equivariance of a volume whose inputs are changed first."""
     quality = quality_of(subject)
     for name, sample in zip(subject.names, subject.samples, strict=True):
-        passed = reconstruct(subject.task, change(sample, name), name)
-        quality.update(denormalise(passed.output, passed.sample), passed.sample)
-        yield from _compare(protocol, subject.task, name, passed, _drawn(name, sample, settings), settings)
+        inference = infer(subject.task, change(sample, name), name)
+        quality.update(denormalise(inference.output, inference.sample), inference.sample)
+        yield from _compare(protocol, subject.task, name, inference, _drawn(name, sample, settings), settings)
     yield from quality.rows(protocol)
 
 
@@ -203,25 +185,25 @@ def _compare(
     protocol: str,
     task: ReconstructionTask,
     name: str,
-    passed: Passed,
+    inference: Inference,
     shifts: Tensor,
     settings: Settings,
     quality: Quality | None = None,
 ) -> Iterator[Row]:
     """The rows of some circular shifts of one slice."""
-    sample, output, _, tie = passed
+    sample, output, _, tie = inference
     for some in shifts.split(settings.batch_size) if len(shifts) else ():
         moves = some.to(output.device)
-        preds = denormalise(task(_shifted(sample.image, moves)), sample)
-        expected = denormalise(_shifted(output, moves), sample)
-        targets = _shifted(sample.target, moves) if sample.target.numel() else None
+        preds = denormalise(task(shifted(sample, moves)), sample)
+        expected = denormalise(_rolled(output, moves), sample)
+        targets = _rolled(sample.target, moves) if sample.target.numel() else None
         if quality is not None:
             quality.update(circular_shift(preds, -moves), sample)
         status = "tie" if tie else "ok"
         yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, targets)
 
 
-def _shifted(image: Tensor, shifts: Tensor) -> Tensor:
+def _rolled(image: Tensor, shifts: Tensor) -> Tensor:
     return circular_shift(image.expand(len(shifts), *image.shape[1:]), shifts)
 
 
@@ -271,16 +253,16 @@ def _whole_and_fractional(name: str, sample: Sample, settings: Settings) -> list
 
 
 def _moved(
-    subject: Subject, name: str, index: int, passed: Passed, t: tuple[float, float], batch_size: int
+    subject: Subject, name: str, index: int, inference: Inference, t: tuple[float, float], batch_size: int
 ) -> Iterator[Row]:
     """The rows of one slice that moved by t pixels before it was acquired."""
-    sample, output, *_ = passed
+    sample, output, *_ = inference
     dataset, task = subject.dataset, subject.task
     again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
     held = (acquired - _as_image(sample.mean)) / _as_image(sample.std)
     inputs = torch.cat([_translate(sample.image, t), held, again.image])
-    outputs = torch.cat([task(some) for some in inputs.split(batch_size)])
+    outputs = torch.cat([task(sample._replace(image=some)) for some in inputs.split(batch_size)])
     network, acquisition, whole = (
         denormalise(y[None], s) for y, s in zip(outputs, (sample, sample, again), strict=True)
     )
@@ -298,7 +280,7 @@ def _moved(
     }
     for metric, (found, reference) in steps.items():
         error = float((found.double() - reference.double()).square().sum() / reference.double().square().sum())
-        status = "tie" if passed.tie else "exact" if torch.equal(found, reference) else "ok"
+        status = "tie" if inference.tie else "exact" if torch.equal(found, reference) else "ok"
         yield Row("physical-shift", name, int(sample.slice), *t, metric, _finite(error), status)
 
 
@@ -321,5 +303,5 @@ def _cut(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:
     return image[..., corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
 
 
-def _chunks(items: list[Any], n: int) -> Iterable[list[Any]]:
+def _chunks(items: list[Item], n: int) -> Iterable[list[Item]]:
     return (items[start : start + n] for start in range(0, len(items), n))

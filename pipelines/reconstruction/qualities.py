@@ -4,32 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from data_prep import Sample
+from pipelines.measuring.rows import Row
 from pipelines.reconstruction.subjects import Subject
 from recon.metrics import NMSE, PSNR, SSIM, nmse, psnr, ssim
-from recon.physics.ct import MU_MAX, attenuation_to_hu
-
-BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "tv": "TV"}  # what needs no training, and its name
-WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
-
-
-class Row(NamedTuple):
-    """One figure of one case; a row of results.csv, without its run."""
-
-    protocol: str
-    volume: str
-    slice: int | str
-    shift_y: float | str
-    shift_x: float | str
-    metric: str
-    value: float | str
-    status: str  # ok, exact (outputs equal bit for bit; PSNR_eq is infinite and left out), or tie
 
 
 class VolumeQuality:
@@ -58,14 +41,11 @@ class VolumeQuality:
 
 
 class ImageQuality:
-    """PSNR, SSIM and NMSE of each image (CT), the mean over its shifts where it is counted more than once.
-
-    psnr_fr and ssim_fr are LoDoPaB's, with the data range 1; hu_lung and hu_soft the mean absolute error in HU where
-    the ground truth lies in the display window of lung (-1350 to 150 HU) or soft tissue (-160 to 240 HU).
-    """
+    """PSNR, SSIM, NMSE and the data's own figures of each image (CT); the mean over its shifts where there are some."""
 
     def __init__(self, subject: Subject) -> None:
         self.name, self.measured, self.shown = subject.name, subject.has_target, subject.shown
+        self.more_quality = subject.dataset.more_quality
         self.values: dict[tuple[int, str], list[float]] = defaultdict(list)
 
     def update(self, image: Tensor, sample: Sample) -> None:
@@ -78,14 +58,8 @@ class ImageQuality:
             "psnr": psnr(preds, goal, ranges, per_slice=True),
             "ssim": ssim(preds, goal, ranges, per_slice=True),
             "nmse": nmse(preds, goal, per_slice=True),
-            "psnr_fr": psnr(preds, goal, 1.0, per_slice=True),
-            "ssim_fr": ssim(preds, goal, 1.0, per_slice=True),
+            **self.more_quality(preds, goal),
         }
-        hu = attenuation_to_hu(goal.double() * MU_MAX)
-        error = (attenuation_to_hu(preds.double() * MU_MAX) - hu).abs()
-        for name, (low, high) in WINDOWS_HU.items():
-            inside = (hu >= low) & (hu <= high)
-            found[f"hu_{name}"] = (error * inside).sum((-2, -1)) / inside.sum((-2, -1))
         for metric, values in found.items():
             self.values[int(sample.slice), metric] += [value for value in values.tolist() if value == value]
 

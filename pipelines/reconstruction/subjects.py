@@ -10,17 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data_prep import OUTSIDE, OutsideImage, Sample, center_crop, outside_images
+from data_prep import OUTSIDE, OutsideImage, Sample, SliceDataset, outside_images
+from pipelines.measuring.kind import Piece
+from pipelines.measuring.ties import TIE
 from pipelines.reconstruction.task import ReconstructionTask
-from pipelines.training.loaders import ReconstructionDataset
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
 from recon.networks import record_margins
 
-TIE = 1e-12  # scores are float64 sums; equal ones differ by rounding, 1e-15, and distinct ones by 2e-7 or more
 
-
-class Passed(NamedTuple):
+class Inference(NamedTuple):
     """A slice and what the network made of it.
 
     Attributes:
@@ -37,22 +36,22 @@ class Passed(NamedTuple):
     tie: bool
 
 
-def reconstruct(task: ReconstructionTask, sample: Sample, name: str) -> Passed:
+def infer(task: ReconstructionTask, sample: Sample, name: str) -> Inference:
     """Run the network on a batch of one, and look at how clear its choice of phases was.
 
     Raises:
         InputError: the output is not finite.
     """
     with record_margins(task.network) as margins:
-        output = task(sample.image)
+        output = task(sample)
     if not output.isfinite().all():
         raise InputError(
             f"the reconstruction of {name} slice {int(sample.slice)} is not finite: its file or the checkpoint holds "
             "nan or inf; leave the file out or train again"
         )
     found = torch.cat(margins).cpu() if margins else torch.empty(0, dtype=torch.float64)
-    own = bool(equals_own_shift(sample.image[:, 0], task.network.total_stride))
-    return Passed(sample, output, found, own or bool((found <= TIE).any()))
+    own = bool(equals_own_shift(sample.image[:, 0], task.total_stride))
+    return Inference(sample, output, found, own or bool((found <= TIE).any()))
 
 
 @dataclass
@@ -68,7 +67,7 @@ class Subject:
     """
 
     task: ReconstructionTask
-    dataset: ReconstructionDataset
+    dataset: SliceDataset
     name: str
     volume: int | None
     seed: int = 0
@@ -92,15 +91,13 @@ class Subject:
         return [image.name for image in self._images]
 
     @cached_property
-    def passed(self) -> list[Passed]:
+    def inferences(self) -> list[Inference]:
         """The slices and f(x)."""
-        return [reconstruct(self.task, sample, name) for name, sample in zip(self.names, self.samples, strict=True)]
+        return [infer(self.task, sample, name) for name, sample in zip(self.names, self.samples, strict=True)]
 
     def shown(self, image: Tensor) -> Tensor:
         """The part ``(batch, rows, columns)`` of images ``(batch, 1, rows, columns)`` that is not padding."""
-        sides = image.shape[-2:]
-        size = sides if self.volume is None else self.dataset.volumes[self.volume].image_size
-        return center_crop(image[:, 0], [min(n, side) for n, side in zip(size, sides, strict=True)])
+        return image[:, 0] if self.volume is None else self.dataset.without_padding(image[:, 0], self.volume)
 
     @property
     def has_target(self) -> bool:
@@ -122,17 +119,15 @@ class Subject:
         return found
 
 
-def subjects_of(dataset: ReconstructionDataset, protocols: Sequence[str]) -> list[tuple[str, int | None, list[str]]]:
-    """What there is to measure: (name, number of the volume or None, protocols), volumes first.
+def pieces_of(dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
+    """What there is to measure: the volumes first, then the images from outside.
 
     Args:
         dataset: the split.
         protocols: names of ``PROTOCOLS``; "outside" is for images from outside, others for volumes.
     """
     inside = [protocol for protocol in protocols if protocol != "outside"]
-    found: list[tuple[str, int | None, list[str]]] = []
-    if inside:
-        found += [(dataset.volumes[number].name, number, inside) for number in range(len(dataset.volumes))]
+    found = [Piece(volume.name, number, inside) for number, volume in enumerate(dataset.volumes) if inside]
     if "outside" in protocols:
-        found += [(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
+        found += [Piece(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
     return found

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torchmetrics import MetricCollection
 
-from data_prep import Sample, center_crop, stable_seed
+from data_prep import Sample, stable_seed
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
-from recon.networks import UNet
 
 MANY_SLICES = 1_000_000  # more than a volume has
 LOSSES = ("mse", "l1", "ssim")
@@ -56,11 +55,29 @@ def denormalise(image: Tensor, batch: Sample) -> Tensor:
     return image * _per_sample(batch.std) + _per_sample(batch.mean)
 
 
+def batch_of(image: Tensor) -> Sample:
+    """A batch of normalised images ``(batch, 1, rows, columns)`` alone: no target, mean 0, standard deviation 1."""
+    zero = image.new_zeros(len(image))
+    number = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+    return Sample(image, image.new_zeros(len(image), 1, 0, 0), zero, zero + 1, zero, number, number)
+
+
+def shifted(batch: Sample, shifts: Tensor) -> Sample:
+    """The batch (or a batch of one, once for each shift) whose object is moved by circular shifts ``(n, 2)``."""
+    image = batch.image.expand(len(shifts), *batch.image.shape[1:])
+    return batch._replace(image=circular_shift(image, shifts))
+
+
+def image_of(batch: Sample, clamp: float) -> tuple[Tensor]:
+    """What a network of images is handed: the normalised image ``(batch, 1, rows, columns)``, clamped to +-clamp."""
+    return (batch.image.clamp(-clamp, clamp),)
+
+
 class ReconstructionTask(TrainedTask):
-    """Train a network to map a normalised, artefact-ridden image to the target's.
+    """Train a network to map a measured slice to the target, both in normalised units.
 
     Args:
-        network: maps ``(batch, 1, rows, columns)`` to the same shape.
+        network: maps what it is handed to ``(batch, 1, rows, columns)``; tells its ``total_stride``.
         loss: a ReconstructionLoss.
         optimizer: arguments of Adam.
         scheduler: arguments of StepLR, stepped each epoch.
@@ -68,15 +85,15 @@ class ReconstructionTask(TrainedTask):
         seed: of what is random inside a step (dropout) and of the validation's shifts.
         max_shift: range of the validation's circular shifts, in pixels.
         per_image: the validation's quality is that of each image (CT), not of each volume (MRI).
+        input_of: what the network is handed of a batch: ``network(*input_of(batch, clamp))``.
     """
 
-    network: UNet
     figures = ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq")
     monitor = "val_psnr"
 
     def __init__(
         self,
-        network: UNet,
+        network: nn.Module,
         loss: ReconstructionLoss | None = None,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
@@ -84,21 +101,22 @@ class ReconstructionTask(TrainedTask):
         seed: int = 0,
         max_shift: int = 16,
         per_image: bool = False,
+        input_of: Callable[[Sample, float], tuple[Tensor, ...]] = image_of,
     ) -> None:
         super().__init__(network, seed)
         self.loss = loss or ReconstructionLoss()
         self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
-        self.clamp, self.max_shift, self.per_image = clamp, max_shift, per_image
+        self.clamp, self.max_shift, self.per_image, self.input_of = clamp, max_shift, per_image, input_of
         self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
         self.shift_error = Equivariance()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """The reconstruction, clamp(network(clamp(image))), of normalised images ``(batch, 1, rows, columns)``."""
-        return self.network(image.clamp(-self.clamp, self.clamp)).clamp(-self.clamp, self.clamp)
+    def forward(self, batch: Sample) -> Tensor:
+        """The normalised reconstruction ``(batch, 1, rows, columns)``, clamped, of a batch of slices."""
+        return self.network(*self.input_of(batch, self.clamp)).clamp(-self.clamp, self.clamp)
 
     def batch_loss(self, batch: Sample) -> Tensor:
         """The loss of a batch of slices."""
-        return self.loss(self(batch.image), batch, self.clamp)
+        return self.loss(self(batch), batch, self.clamp)
 
     def names(self, batch: Sample) -> Callable[[], str]:
         """The volumes and slices of a batch."""
@@ -110,21 +128,18 @@ class ReconstructionTask(TrainedTask):
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         """Quality in the file's units, and equivariance for one circular shift of each slice."""
         with exact_arithmetic():
-            output = self(batch.image)
+            output = self(batch)
             shifts = self._validation_shifts(batch).to(output.device)
-            shifted = denormalise(self(circular_shift(batch.image, shifts)), batch)[:, 0]
+            moved = denormalise(self(shifted(batch, shifts)), batch)[:, 0]
         reconstruction = denormalise(output, batch)[:, 0]
         where = batch.volume.to(self.device), batch.slice.to(self.device)
         case = where[0] * MANY_SLICES + where[1]
         group = case if self.per_image else where[0]
-        volumes = self.trainer.datamodule.val.volumes  # type: ignore[attr-defined]
-        sides = [
-            min(pair) for pair in zip(batch.image.shape[-2:], volumes[int(batch.volume[0])].image_size, strict=True)
-        ]
-        preds, target = center_crop(reconstruction, sides), center_crop(batch.target[:, 0], sides)  # without padding
+        dataset, volume = self.trainer.datamodule.val, int(batch.volume[0])  # type: ignore[attr-defined]
+        preds, target = (dataset.without_padding(image, volume) for image in (reconstruction, batch.target[:, 0]))
         self.quality.update(preds, target, batch.data_range, group, where[1])
         expected = circular_shift(reconstruction[:, None], shifts)[:, 0]
-        self.shift_error.update(shifted, expected, batch.data_range, case=case)
+        self.shift_error.update(moved, expected, batch.data_range, case=case)
 
     def _validation_shifts(self, batch: Sample) -> Tensor:
         keys = zip(batch.volume.tolist(), batch.slice.tolist(), strict=True)

@@ -13,19 +13,15 @@ from annotated_types import Len
 from jsonargparse import Namespace
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, ConfigDict, InstanceOf, Strict, with_config
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import TypeAliasType, TypedDict
 
-from pipelines.classification import ClassificationTask
-from pipelines.reconstruction.task import ReconstructionLoss, ReconstructionTask
-from pipelines.runs.config import RECONSTRUCTION, load
+from pipelines.runs.config import load
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.stored import Count, as_kind, check_regular, damaged
+from pipelines.tasks import TASKS, network_of
 from pipelines.training.base import TrainedTask
 from recon.errors import InputError
-from recon.networks import ResNet, UNet
-
-_FROM_DATA = ("n_classes", "in_channels")  # of a network, unknown until the data are opened
 
 
 def _dense(value: Any) -> Any:
@@ -115,32 +111,13 @@ def build_task(config: Namespace) -> Any:
     """The task that a configuration describes, with fresh weights (seed torch before).
 
     Returns:
-        A ReconstructionTask or a ClassificationTask.
+        What the row's kind trains, a subclass of TrainedTask.
 
     Raises:
         InputError: settings that cannot work together.
     """
-    network: dict[str, Any] = config.network.as_dict()
-    if config.task not in RECONSTRUCTION:
-        return ClassificationTask(
-            ResNet(**network | {key: network[key] or 1 for key in _FROM_DATA}),
-            nn.CrossEntropyLoss(**config.loss.as_dict()),
-            config.optimizer.as_dict(),
-            config.scheduler.as_dict(),
-            n_epochs=max(config.trainer.max_epochs or 1, 1),
-            seed=config.seed,
-            max_shift=config.evaluation.max_shift,
-        )
-    return ReconstructionTask(
-        UNet(**network),
-        ReconstructionLoss(**config.loss.as_dict()),
-        config.optimizer.as_dict(),
-        config.scheduler.as_dict(),
-        clamp=config.clamp,
-        seed=config.seed,
-        max_shift=config.evaluation.max_shift,
-        per_image=config.task == "ct",
-    )
+    row = TASKS[config.task]
+    return row.kind.build_task(config, network_of(config), row.dataset)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

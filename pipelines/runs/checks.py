@@ -10,13 +10,11 @@ import torch
 from jsonargparse import Namespace
 from torch import nn
 
-from pipelines.classification.task import ClassificationTask
-from pipelines.reconstruction.task import ReconstructionTask
 from pipelines.runs.checkpoints import build_task
-from pipelines.runs.config import RECONSTRUCTION
 from pipelines.runtime.memory import check_memory
+from pipelines.tasks import TASKS, open_dataset
 from pipelines.training.base import TrainedTask
-from pipelines.training.loaders import Loaders, check_image_sizes, check_labelled_images, fit_network, open_dataset
+from pipelines.training.loaders import Loaders
 from recon.errors import InputError, check_choice
 
 PROFILERS = ("simple", "advanced", "pytorch")
@@ -38,21 +36,15 @@ def open_data(config: Namespace) -> tuple[Any, Any, Any]:
     train = open_dataset(config, "train", training=True)
     val = open_dataset(config, "val")
     test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
-    if config.task not in RECONSTRUCTION:
-        fit_network(config, train)
+    kind = TASKS[config.task].kind
+    kind.fit_to_data(config, train)
     with torch.device("meta"):
         task = build_task(config)
-    _check_data(task, train, val, test)
+    for dataset in (train, val, test):
+        kind.check_data(dataset, task)
+    for dataset in (train, val):
+        kind.check_targets(dataset)
     return train, val, test
-
-
-def _check_data(task: Any, *datasets: Any) -> None:
-    for dataset in datasets:
-        (check_labelled_images if isinstance(task, ClassificationTask) else check_image_sizes)(dataset, task.network)
-    for dataset in datasets[:2] if isinstance(task, ReconstructionTask) else ():
-        for volume in dataset.volumes:
-            if not volume.has_target:
-                raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
 
 def check_settings(config: Namespace) -> None:

@@ -16,45 +16,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
-from torch import nn
 
 import configs
-from data_prep import CIFARDataset, FashionMNISTDataset, FastMRIDataset, ImageNetDataset, LoDoPaBDataset
-from pipelines.classification.task import learning_rates
-from pipelines.reconstruction.task import ReconstructionLoss
 from pipelines.runtime.bounds import check_bounds
 from pipelines.runtime.shell import add_version
 from pipelines.runtime.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
+from pipelines.tasks import TASKS
 from recon.errors import InputError, check_choice
-from recon.networks import ResNet, UNet
 
-DATASETS: dict[str, type] = {
-    "mri": FastMRIDataset,
-    "ct": LoDoPaBDataset,
-    "fashion_mnist": FashionMNISTDataset,
-    "cifar10": CIFARDataset,
-    "cifar100": CIFARDataset,
-    "imagenet": ImageNetDataset,
-}
-TASKS = tuple(DATASETS)
-RECONSTRUCTION = ("mri", "ct")
-SAMPLES = ("mri", "ct", "fashion_mnist")  # tasks that need no --data
-LAYOUTS = {
-    "mri": "singlecoil_train",
-    "ct": "ground_truth_train_000.hdf5, observation_train_000.hdf5",
-    "fashion_mnist": "train-images-idx3-ubyte.gz",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "imagenet": "train/<class>/*.JPEG, val/<class>/*.JPEG",
-}
-GIVEN = {"data", "split", "training", "seed", "progress", "n_classes"}  # of a data set, not its settings
-ALIASES = {"sampling": "network.sampling", "blur": "network.blur"}
+OF_THE_RUN = {"data", "split", "training", "seed", "progress"}  # arguments of a data set that are no settings of it
+ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 # Trainer arguments that the run folder, the sampler and the callbacks decide
-OURS = {
+NO_SETTINGS = {
     "barebones", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing", "fast_dev_run",
     "enable_model_summary",
     "limit_predict_batches", "limit_test_batches", "logger", "max_steps", "min_steps", "model_registry",
@@ -73,26 +49,37 @@ def _load_strict_yaml(text: str) -> Any:
 
 set_loader("yaml", _load_strict_yaml, exceptions=(yaml.YAMLError,))
 
+CHOOSE_DEFAULTS = ("task", "data", "network.name")
 _NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
 
 
-def config_file(task: str, sample: bool) -> Path:
-    """The YAML file with a task's recipe, or the preset for the bundled sample."""
-    return Path(str(resources.files(configs) / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
+def config_file(task: str, sample: bool, network: str) -> Path:
+    """The YAML file with a task's recipe, or the preset for the bundled sample.
+
+    ``<task>.yaml`` and ``<task>_sample.yaml`` are those of the task's first network, ``<task>-<network>.yaml`` and, if
+    it is there, ``<task>-<network>_sample.yaml`` those of the others.
+    """
+    stem = task if network == next(iter(TASKS[task].networks)) else f"{task}-{network}"
+    folder = resources.files(configs)
+    preset = folder / (f"{stem}_sample.yaml" if sample else f"{stem}.yaml")
+    return Path(str(preset if preset.is_file() else folder / f"{stem}.yaml"))
 
 
-def build_parser(task: str, sample: bool) -> ArgumentParser:
+def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     """The parser of ``recon-train``: every key of a task's configuration as a dotted flag.
 
     Args:
-        task: one of TASKS.
+        task: a row of TASKS.
         sample: take the defaults of the bundled sample's preset instead of the full recipe.
+        network: a row of the task's networks.
     """
-    preset = config_file(task, sample)
+    row = TASKS[task]
+    preset = config_file(task, sample, network)
     parser = ArgumentParser(
         prog="recon-train",
         description="Train a network, measure it, and leave a run folder with all there is to know.",
-        epilog="Short forms: --sampling and --blur stand for --network.sampling and --network.blur. "
+        epilog="Short forms: --network, --sampling and --blur stand for --network.name, --network.sampling and "
+        "--network.blur. "
         "Without --data the bundled sample images are used, with a preset for two CPU cores.",
         exit_on_error=False,
         allow_abbrev=False,
@@ -100,52 +87,29 @@ def build_parser(task: str, sample: bool) -> ArgumentParser:
     )
     add_version(parser)
     add = parser.add_argument
-    none = "none: the bundled sample" if task in SAMPLES else "needed"
+    none = "needed" if row.sample is None else "none: the bundled sample"
     add("--config", action=ActionConfigFile, help="a YAML file with any of these keys")
     add("--task", type=str, default=task, help=f"what to train: {', '.join(TASKS)}")
-    add("--data", type=str | None, default=None, help=f"folder with {LAYOUTS[task]}, ... ({none})")
+    add("--data", type=str | None, default=None, help=f"folder with {row.layout}, ... ({none})")
     add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
     add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
     add("--ray-workers", type=int | None, default=None, help="share the training among so many processes of Ray Train")
     add("--ray-address", type=str | None, default=None, help="of a running Ray cluster (none: this machine)")
     add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
     add("--threads", type=int | None, default=None, help="CPU threads of torch (default: torch's own choice)")
-    parser.add_class_arguments(DATASETS[task], "dataset", skip=GIVEN & _parameters(DATASETS[task]))
+    not_settings = (OF_THE_RUN | row.fixed.keys()) & inspect.signature(row.dataset).parameters.keys()
+    parser.add_class_arguments(row.dataset, "dataset", skip=set(not_settings))
     add("--dataset.batch_size", type=int, default=1, help="samples in a batch, on each device")
     add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
-    (_add_reconstruction if task in RECONSTRUCTION else _add_classification)(parser)
-    parser.add_class_arguments(pl.Trainer, "trainer", skip=OURS)
+    row.kind.add_arguments(parser, row.networks[network].build, set(row.networks[network].given))
+    add("--network.name", type=str, default=network, help=f"which network: {', '.join(row.networks)}")
+    parser.add_class_arguments(pl.Trainer, "trainer", skip=NO_SETTINGS)
     add("--trainer.precision", type=str, default="32-true", help=f"of the training: {', '.join(PRECISIONS)}")
     add("--trainer.strategy", type=str, default="auto", help="how several devices share the work")
     add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
     add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each image")
     add("--evaluation.max_shift", type=int, default=16, help="largest shift, in pixels")
     return parser
-
-
-def _add_reconstruction(parser: ArgumentParser) -> None:
-    parser.add_argument("--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp")
-    parser.add_class_arguments(
-        UNet, "network", skip={"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}
-    )
-    parser.add_class_arguments(ReconstructionLoss, "loss")
-    parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
-    parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
-
-
-def _add_classification(parser: ArgumentParser) -> None:
-    parser.add_class_arguments(ResNet, "network", skip={"n_classes", "in_channels", "selector", "pool_size"})
-    for key, what in (("n_classes", "classes"), ("in_channels", "channels")):
-        parser.add_argument(f"--network.{key}", type=int | None, default=None, help=f"(none: the {what} of the data)")
-    parser.add_class_arguments(
-        nn.CrossEntropyLoss, "loss", skip={"weight", "size_average", "ignore_index", "reduce", "reduction"}
-    )
-    parser.add_class_arguments(torch.optim.SGD, "optimizer", skip={"params"})
-    parser.add_function_arguments(learning_rates, "scheduler", skip={"optimizer", "n_epochs"})
-
-
-def _parameters(kind: type) -> set[str]:
-    return set(inspect.signature(kind).parameters)
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -157,21 +121,24 @@ def parse(argv: Sequence[str]) -> Namespace:
     Raises:
         InputError: an unknown key (with the nearest known one), a value of the wrong type, a missing config file.
     """
-    argv = _expand_aliases(argv)
+    argv = expand_aliases(argv)
     given = _peek(argv)
-    task = given.get("task", "mri")
+    task = given.get("task", next(iter(TASKS)))
     check_choice("task", str(task), TASKS)
+    row = TASKS[task]
     if given.get("data") == "":
         raise InputError("--data is empty: give a folder, or leave it out for the bundled sample")
-    parser = build_parser(task, sample=given.get("data") is None and task in SAMPLES)
+    network = given.get("network.name") or next(iter(row.networks))
+    check_choice(f"network of the task {task}", str(network), row.networks)
+    parser = build_parser(task, given.get("data") is None and row.sample is not None, network)
     _check_keys(parser, argv)
     try:
         config = parser.parse_args(argv)
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(_one_sentence(str(error))) from None
     _check_nothing_is_empty(parser, config)
-    if config.data is None and task not in SAMPLES:
-        raise InputError(f"--task {task} needs --data: a folder with {LAYOUTS[task]}")
+    if config.data is None and row.sample is None:
+        raise InputError(f"--task {task} needs --data: a folder with {row.layout}")
     _check_values(config)
     return config
 
@@ -211,11 +178,11 @@ def _check_values(config: Namespace) -> None:
         if config[key] == 0:
             raise InputError(f"{key} is 0, which leaves nothing to measure: give 1 or more, or leave it out")
     check_choice("trainer.precision", config.trainer.precision, PRECISIONS)
-    if config.task in RECONSTRUCTION and not config.clamp > 0:
-        raise InputError(f"clamp is {config.clamp}: give a positive number")
+    TASKS[config.task].kind.check_values(config)
 
 
-def _expand_aliases(argv: Sequence[str]) -> list[str]:
+def expand_aliases(argv: Sequence[str]) -> list[str]:
+    """The arguments with short flags spelled out."""
     out = []
     for token in argv:
         name, equals, value = token.partition("=")
@@ -225,12 +192,15 @@ def _expand_aliases(argv: Sequence[str]) -> list[str]:
 
 
 def _peek(argv: Sequence[str]) -> dict[str, Any]:
-    """The task and the data folder, which choose the defaults, before anything else is parsed."""
+    """What chooses the defaults (the task, the data folder, the network), before anything else is parsed."""
     found: dict[str, Any] = {}
     for name, value in _options(argv):
         if name == "config" and value is not None:
-            found.update({k: v for k, v in _read_yaml(Path(value)).items() if k in ("task", "data")})
-        elif name in ("task", "data"):
+            content = _read_yaml(Path(value))
+            network = content.get("network")
+            found |= {"network.name": network["name"]} if isinstance(network, dict) and "name" in network else {}
+            found |= {key: content[key] for key in CHOOSE_DEFAULTS if key in content}
+        elif name in CHOOSE_DEFAULTS:
             found[name] = None if value == "null" else value
     return found
 

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jsonargparse import Namespace
-
+from pipelines.measuring.kind import AnyRun, Run
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
-from pipelines.runs.config import RECONSTRUCTION
-from pipelines.training.loaders import check_image_sizes, check_labelled_images, fit_network, open_dataset
+from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
-
-
-class Run(NamedTuple):
-    """A trained network, ready to be measured, and the data to measure it on.
-
-    Attributes:
-        task: a ReconstructionTask or ClassificationTask.
-        dataset: one of ``pipelines.training.loaders.AnyDataset``.
-    """
-
-    name: str
-    folder: Path
-    checkpoint: Path
-    config: Namespace
-    task: Any
-    dataset: Any
 
 
 def open_runs(
     paths: Sequence[str], data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
-) -> list[Run]:
+) -> list[AnyRun]:
     """Open runs of one task and give them distinct names; see :func:`open_run`.
 
     Raises:
@@ -49,7 +31,7 @@ def open_runs(
 
 def open_run(
     path: Path, data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
-) -> Run:
+) -> AnyRun:
     """Open a run folder (its best checkpoint) or one checkpoint of a run.
 
     Args:
@@ -71,13 +53,11 @@ def open_run(
     task = build_task(config)
     load_weights(task, checkpoint)
     opened = open_dataset(config, config.evaluation.split)
-    if config.task in RECONSTRUCTION:
-        check_image_sizes(opened, task.network)
-    else:
-        fit_network(config, opened)
-        check_labelled_images(opened, task.network)
+    kind = TASKS[config.task].kind
+    kind.fit_to_data(config, opened)
+    kind.check_data(opened, task)
     name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
-    return Run(name, folder, checkpoint, config, task.eval(), opened)
+    return Run(name, folder, checkpoint, config, kind, task.eval(), opened)
 
 
 def _distinct(names: list[str]) -> list[str]:

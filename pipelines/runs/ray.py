@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 
-from pipelines.measuring.kind import kind_of
-from pipelines.runs.checkpoints import build_task
+from pipelines.runs.checkpoints import read_checkpoint
 from pipelines.runs.checks import open_data
 from pipelines.runs.config import settings_of
+from pipelines.runs.resume import check_state
+from pipelines.runs.train import run_folder, train
 from pipelines.runtime.cluster import (
     check_address,
     check_installed,
@@ -26,14 +26,14 @@ from pipelines.runtime.cluster import (
 from pipelines.runtime.run_folder import make_folder, write_config
 from pipelines.runtime.shell import Interrupted, command_line
 from pipelines.runtime.stored import read_json, read_text
-from pipelines.training.loaders import describe_data
+from pipelines.tasks import TASKS
 from recon.errors import InputError
 
 RETRIES = 3  # times that lost workers are replaced
 REFUSED = "refused.txt"
 
 
-def train_on_ray(config: Namespace, folder: Path) -> None:
+def train_on_ray(config: Namespace, before: Namespace | None) -> None:
     """Train in N processes that Ray places, each in the state of its run folder's last checkpoint.
 
     The run folder must be on a disk that all nodes share. It is the state: when a worker or its node is lost, Ray
@@ -41,12 +41,15 @@ def train_on_ray(config: Namespace, folder: Path) -> None:
 
     Args:
         config: of the training, with ``ray_workers``.
-        folder: the run folder, new or to go on with.
+        before: the configuration so far of a run that is resumed.
 
     Raises:
         InputError: what the user can mend; more workers than the cluster has room for.
         Interrupted: Ctrl-C; the last epoch is saved.
     """
+    folder = run_folder(config, before is not None)
+    if before is not None and (last := folder / "checkpoints" / "last.ckpt").exists():
+        check_state(before, config, read_checkpoint(last), config.ray_workers)
     check_installed("--ray-workers")
     open_data(config)
     if config.ray_address is None:
@@ -128,8 +131,6 @@ def _train_as_worker(settings: dict[str, Any]) -> None:
     from ray import train as ray_train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
-    from pipelines.commands.train import train
-
     rank_zero_only.rank = ray_train.get_context().get_world_rank()  # type: ignore[attr-defined]
     folder = Path(settings["folder"])
     placement = {
@@ -149,11 +150,8 @@ def _train_as_worker(settings: dict[str, Any]) -> None:
 
 def _report(config: Namespace, folder: Path) -> None:
     summary = read_json(folder / "summary.json", dict[str, Any])
-    with torch.device("meta"):
-        kind = kind_of(build_task(config))
-    kind.print_tables(
-        {folder.name: {name: part for name, part in summary.items() if isinstance(part, dict)}}, describe_data(config)
-    )
+    row, parts = TASKS[config.task], {name: part for name, part in summary.items() if isinstance(part, dict)}
+    row.kind.print_tables({folder.name: parts}, str(summary["data"]), row.dataset)
     print(f"Picture: {folder / 'summary.png'}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from pipelines.training.loaders import check_place
 from recon.errors import InputError
 
 # What the weights, the best checkpoint and the rows of the table so far hang on
@@ -67,25 +68,6 @@ def check_state(
             f"--resume cannot change {key} in the middle of epoch {done}, where the run stopped: go on with "
             f"{before[key]} to the end of the epoch, or start another run"
         )
-
-
-def check_place(recorded: Mapping[str, int], own: Mapping[str, int]) -> None:
-    """Refuse to go on in the middle of an epoch whose batches would be cut in another way.
-
-    Args:
-        recorded: the place, and what it counts in, of the checkpoint.
-        own: what this process counts in.
-
-    Raises:
-        InputError: says what differs.
-    """
-    for name, value in own.items() if recorded["batch"] else ():
-        if recorded.get(name, value) != value:
-            raise InputError(
-                f"the run stopped in the middle of epoch {recorded['epoch']} with {recorded[name]} "
-                f"{name.removeprefix('n_').replace('_', ' ')}, and now there are {value}: go on with as many as before "
-                "to the end of the epoch, or start another run"
-            )
 
 
 def _changed(before: Namespace, now: Namespace, keys: tuple[str, ...]) -> Iterator[str]:

@@ -74,8 +74,9 @@ def new_run_folder(config: Mapping[str, Any]) -> Path:
         folder = Path(config["out"])
     else:
         network = config["network"]
-        blur = network["blur"] if network["blur"] > 1 else ""
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{network['sampling']}{blur}-s{config['seed']}"
+        blur = network["blur"] if network.get("blur", 1) > 1 else ""
+        variant = f"{network.get('sampling', network.get('name'))}{blur}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{variant}-s{config['seed']}"
         folder = Path("runs") / config["task"] / name
         attempt = 1
         while folder.exists():

@@ -41,6 +41,11 @@ class TrainedTask(pl.LightningModule):
         self.network, self.seed = network, seed
         self._unchecked: list[tuple[Tensor, str, Callable[[], str]]] = []
 
+    @property
+    def total_stride(self) -> int:
+        """Of the network: each side of an image must be a multiple of it."""
+        return int(getattr(self.network, "total_stride", 1))  # type: ignore[arg-type]
+
     def batch_loss(self, batch: Any) -> Tensor:
         """The loss of a batch, one number."""
         raise NotImplementedError

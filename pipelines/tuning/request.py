@@ -14,12 +14,11 @@ import yaml
 from jsonargparse import Namespace
 
 import configs
-from pipelines.classification.task import ClassificationTask
-from pipelines.reconstruction.task import ReconstructionTask
 from pipelines.runs.checks import check_settings, open_data
-from pipelines.runs.config import ALIASES, RECONSTRUCTION, parse, settings_of
+from pipelines.runs.config import expand_aliases, parse, settings_of
 from pipelines.runtime.bounds import MOST_CPUS
 from pipelines.runtime.stored import damaged, read_json
+from pipelines.tasks import TASKS
 from pipelines.training.recorder import COLUMNS
 from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings, flat
 from pipelines.tuning.ledger import Ledger, overlay
@@ -60,7 +59,7 @@ def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
     known = list(flat(settings_of(plain)))
     path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None)
     space = read_space(path, known)
-    given = {token[2:].partition("=")[0] for token in _expanded(argv) if token.startswith("--")}
+    given = {token[2:].partition("=")[0] for token in expand_aliases(argv) if token.startswith("--")}
     for parameter in space.parameters:
         if parameter.key in given:
             raise InputError(f"{parameter.key} is varied by {path}: leave out --{parameter.key}, or take it out there")
@@ -116,13 +115,6 @@ def default_space(task: str, sample: bool) -> Path:
     if not path.is_file():
         raise InputError(f"there is no space for the task {task} yet: give one with --space")
     return path
-
-
-def _expanded(argv: Sequence[str]) -> list[str]:
-    """With short flags spelled out."""
-    names = [token.partition("=") for token in argv]
-    return [f"--{ALIASES[name[2:]]}{rest}{value}" if name[2:] in ALIASES else name + rest + value
-            for name, rest, value in names]  # fmt: skip
 
 
 def _parse(argv: Sequence[str], own: Mapping[str, Any]) -> Namespace:
@@ -189,7 +181,7 @@ def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str
         raise InputError("trainer.max_epochs is not set: give the epochs of a trial that is not pruned")
     if chosen["scheduler"] == "pbt" and chosen["searcher"] != "random":
         raise InputError("--scheduler pbt starts from random points and changes them itself: leave out --searcher")
-    task = ReconstructionTask if config["task"] in RECONSTRUCTION else ClassificationTask
+    task = TASKS[config["task"]].kind
     objectives = chosen["objective"] or [task.monitor]
     objectives = objectives if isinstance(objectives, list) else [objectives]
     metrics = [name for name in (*COLUMNS, *task.figures, "seconds") if name not in ("epoch", "step")]

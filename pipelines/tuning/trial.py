@@ -15,7 +15,7 @@ import yaml
 from ray import tune
 
 from data_prep import replace_file
-from pipelines.commands.train import train
+from pipelines.runs.train import train
 from pipelines.runtime.memory import give_back_freed_memory, keep_freed_memory
 from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
 from pipelines.tuning.population import change_settings, start_schedule

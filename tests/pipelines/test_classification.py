@@ -20,8 +20,8 @@ from pipelines.classification.subjects import ImageGroup
 from pipelines.classification.summary import summarise
 from pipelines.classification.task import learning_rates
 from pipelines.commands import evaluate, train
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.qualities import Row
+from pipelines.measuring.rows import Row
+from pipelines.measuring.settings import Settings
 from recon.layers import circular_shift
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 from tests.pipelines.test_bad_input import refuse
@@ -270,9 +270,7 @@ class _Halves(torch.nn.Module):
 
 
 def test_protocols_against_counting_by_hand():
-    task = type(
-        "Task", (), {"network": _Halves(), "device": torch.device("cpu"), "__call__": lambda s, x: s.network(x)}
-    )
+    task = type("Task", (), {"network": _Halves(), "device": torch.device("cpu"), "total_stride": 2})
     dataset = _Numbers()
     group = ImageGroup(task(), dataset, "images-0-3", 0)
     rows = list(PROTOCOLS["circular-shift"](group, FEW))

@@ -15,8 +15,9 @@ from skimage.metrics import structural_similarity
 from data_prep import LoDoPaBDataset
 from pipelines.commands import evaluate, train
 from pipelines.commands.predict import main as predict
-from pipelines.measuring.kind import measure
-from pipelines.reconstruction.protocols import Settings
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.kind import RECONSTRUCTION
+from pipelines.reconstruction.task import batch_of
 from pipelines.runs.open import open_run
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 from tests.conftest import TINY
@@ -88,7 +89,7 @@ def test_quality_is_that_of_each_image_without_its_padding(runs, evaluation, ct_
     for number, target in enumerate(truth):
         sample = run.dataset[number]
         with torch.no_grad():
-            output = run.task(sample.image[None])[0, 0] * sample.std
+            output = run.task(batch_of(sample.image[None]))[0, 0] * sample.std
         preds = output[4:36, 4:36].double().numpy()
         spread, error = target.max() - target.min(), ((preds - target) ** 2).mean()
         hu, found = (attenuation_to_hu(torch.from_numpy(x) * MU_MAX).numpy() for x in (target, preds))
@@ -108,7 +109,7 @@ def test_quality_is_that_of_each_image_without_its_padding(runs, evaluation, ct_
 def test_an_object_moved_by_whole_pixels(runs, ct_data):
     """Where it has air around it, a moved object's reconstruction is the moved one, but for the discretisation."""
     run = open_run(runs[0])
-    rows = measure(run.task, run.dataset, ["physical-shift"], Settings(4, max_shift=3))
+    rows = RECONSTRUCTION.measure(run.task, run.dataset, ["physical-shift"], Settings(4, max_shift=3))
     whole = [row for row in rows if float(row.shift_y).is_integer() and float(row.shift_x).is_integer()]
     values = {
         metric: np.mean([row.value for row in whole if row.metric == metric])
@@ -134,7 +135,7 @@ def test_observations_are_reconstructed_into_files(runs, ct_data, tmp_path, caps
     run = open_run(runs[0])
     sample = run.dataset[1]
     with torch.no_grad():
-        expected = (run.task(sample.image[None])[0, 0] * sample.std)[4:36, 4:36]
+        expected = (run.task(batch_of(sample.image[None]))[0, 0] * sample.std)[4:36, 4:36]
     with h5py.File(tmp_path / "observation_test_000.h5") as file:
         assert file["reconstruction"].shape == (3, 32, 32)
         np.testing.assert_allclose(file["reconstruction"][1], expected, atol=1e-6)

@@ -13,7 +13,8 @@ from nibabel.affines import apply_affine
 from data_prep import open_hu, read_hu
 from data_prep.storage.nifti import nifti_description, write_nifti_like
 from pipelines.commands.prepare import main
-from pipelines.reconstruction.inputs import find_files, output_name
+from pipelines.reconstruction.inputs import find_inputs
+from pipelines.tasks import TASKS
 from recon.errors import InputError
 from tests.data_prep.hu_files import SPACING, body, series, slice_header, write_nifti, write_series
 from tests.pipelines.test_bad_input import refuse
@@ -72,8 +73,8 @@ def test_damaged_headers(capfd, tmp_path, suffix):
 def test_nifti_in_capital_letters_is_found(tmp_path):
     for name in ("one.NII.GZ", "two.nii.gz", "three.Nii"):
         write_nifti(tmp_path / "here.nii", body()).rename(tmp_path / name)
-    found = find_files([str(tmp_path)], "ct")
-    assert [output_name(path) for path in found] == ["one", "three", "two"]
+    found = find_inputs([str(tmp_path)], TASKS["ct"].inputs)
+    assert [each.name for each in found] == ["one", "three", "two"]
     np.testing.assert_array_equal(read_hu(open_hu(found[0])), body().transpose(0, 2, 1))
 
 

@@ -16,9 +16,10 @@ from skimage.metrics import structural_similarity
 
 from data_prep import FastMRIDataset
 from pipelines.commands.evaluate import main
-from pipelines.measuring.kind import measure
-from pipelines.reconstruction.protocols import Settings
-from pipelines.reconstruction.subjects import TIE
+from pipelines.measuring.settings import Settings
+from pipelines.measuring.ties import TIE
+from pipelines.reconstruction.kind import RECONSTRUCTION
+from pipelines.reconstruction.task import batch_of
 from pipelines.runs.open import open_run
 from recon.layers import circular_shift
 from tests.data_prep.files import write_dataset, write_volume
@@ -100,8 +101,8 @@ def test_shift_rows_against_a_loop_by_hand(run, evaluation):
     row = next(row for row in cases if row["volume"] == "file0" and row["metric"] == "ssim_eq")
     shift = (int(row["shift_y"]), int(row["shift_x"]))
     with torch.no_grad():
-        before = task(sample.image[None])[0, 0] * sample.std + sample.mean
-        after = task(sample.image[None].roll(shift, (2, 3)))[0, 0] * sample.std + sample.mean
+        before = task(batch_of(sample.image[None]))[0, 0] * sample.std + sample.mean
+        after = task(batch_of(sample.image[None].roll(shift, (2, 3))))[0, 0] * sample.std + sample.mean
     expected, found = before.roll(shift, (0, 1)).double().numpy(), after.double().numpy()
     same = {r["metric"]: r["value"] for r in cases if (r["shift_y"], r["shift_x"]) == (row["shift_y"], row["shift_x"])}
     ssim = structural_similarity(expected, found, data_range=float(sample.data_range))
@@ -142,10 +143,10 @@ def test_blank_and_striped_slices_are_ties_and_enter_no_mean(run, stride_run, tm
         file["kspace"][2] = kspace
     dataset = FastMRIDataset(data, "val", accelerations=[1], center_fractions=[0.5])
     protocols, settings = ("equivariance", "margins"), Settings(shifts=4)
-    plain = measure(open_run(stride_run, str(data)).task, dataset, protocols, settings)
+    plain = RECONSTRUCTION.measure(open_run(stride_run, str(data)).task, dataset, protocols, settings)
     ties = {row.slice for row in plain if row.status == "tie"}
     assert ties == {1, 2}  # an image's own fault, whatever the network
-    found = measure(open_run(run, str(data)).task, dataset, protocols, settings)
+    found = RECONSTRUCTION.measure(open_run(run, str(data)).task, dataset, protocols, settings)
     margins = {row.slice: (row.value, row.status) for row in found if row.metric == "margin_1"}
     assert margins[0][1] == "ok"
     assert margins[1] == (0.0, "tie")
@@ -157,9 +158,9 @@ def test_blank_and_striped_slices_are_ties_and_enter_no_mean(run, stride_run, tm
 def test_the_same_seed_measures_the_same(run):
     opened = open_run(run)
     task, protocols = opened.task, ("equivariance", "noise")
-    first, second = (measure(task, opened.dataset, protocols, Settings(2, 16, seed=3)) for _ in range(2))
+    first, second = (RECONSTRUCTION.measure(task, opened.dataset, protocols, Settings(2, 16, seed=3)) for _ in range(2))
     assert first == second
-    other = measure(task, opened.dataset, protocols, Settings(2, 16, seed=4))
+    other = RECONSTRUCTION.measure(task, opened.dataset, protocols, Settings(2, 16, seed=4))
     assert [row.shift_y for row in first] != [row.shift_y for row in other]
 
 
@@ -168,8 +169,8 @@ def test_on_any_shift_the_run_is_what_it_says(run):
     opened = open_run(run)
     task, image = opened.task.eval(), opened.dataset[4].image[None]
     with torch.no_grad():
-        output = task(image)
+        output = task(batch_of(image))
         for shift in ([1, 0], [-7, 13], [16, -16]):
             moved = torch.tensor([shift])
-            error = task(circular_shift(image, moved)) - circular_shift(output, moved)
+            error = task(batch_of(circular_shift(image, moved))) - circular_shift(output, moved)
             assert float(error.norm() / output.norm()) < 1e-5

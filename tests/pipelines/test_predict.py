@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from data_prep import FastMRIDataset, fit_center
+from data_prep.fastmri import inputs
 from pipelines.commands import evaluate, predict
 from pipelines.commands.predict import main, open_network, plan
 from pipelines.reconstruction import volumes as reconstruction
-from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.reconstruction.inputs import Input
+from pipelines.reconstruction.task import ReconstructionTask, batch_of
 from tests.data_prep.files import write_volume
 from tests.pipelines.test_bad_input import refuse
 
@@ -95,7 +97,9 @@ def by_hand(run: Path, path: Path, mask: np.ndarray) -> np.ndarray:
     magnitude = np.linalg.norm(image, axis=1) if image.ndim == 4 else np.abs(image)
     mean, std = (f(magnitude, axis=(1, 2), keepdims=True) for f in (np.mean, lambda x, **k: np.std(x, ddof=1, **k)))
     with torch.no_grad():
-        output = open_network(run).task.eval()(torch.from_numpy((magnitude - mean) / std).float()[:, None])[:, 0]
+        output = open_network(run).task.eval()(batch_of(torch.from_numpy((magnitude - mean) / std).float()[:, None]))[
+            :, 0
+        ]
     return output.numpy() * std + mean
 
 
@@ -147,8 +151,8 @@ def test_a_marked_pixel_is_where_it_was_however_the_image_is_cropped(run, volume
     marked = torch.zeros(3, *KSPACE)
     marked[2, 27, 13] = 1
     images = fit_center(marked[:, 8:40, 4:36], size)  # the file's own crop, then the run's
-    job = plan(open_network(run), volumes / "file0.h5", tmp_path, "nifti")
-    reconstruction.write(job, images.contiguous())
+    job = plan(open_network(run), Input(volumes / "file0.h5", inputs.KSPACE), tmp_path, "nifti")
+    job.dataset.write(job.path, images.contiguous(), job.made_by)
     image = nibabel.load(job.path)
     voxel = np.argwhere(np.asanyarray(image.dataobj) == 1)
     world = nibabel.affines.apply_affine(image.affine, voxel)
@@ -254,13 +258,13 @@ def test_a_checkpoint_can_be_named(run, volumes, tmp_path):
 def test_files_are_open_one_at_a_time(run, volumes, tmp_path, monkeypatch):
     mask = np.ones(40, bool)
     write_volume(tmp_path / "masked.h5", mask=mask)
-    counts, write = [], reconstruction.write
+    counts, write = [], FastMRIDataset.write
 
     def count(*arguments: object) -> None:
         counts.append(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE))
         write(*arguments)
 
-    monkeypatch.setattr(reconstruction, "write", count)
+    monkeypatch.setattr(FastMRIDataset, "write", count)
     predict_to(tmp_path / "out", run, volumes, tmp_path / "masked.h5")
     assert len(counts) == 4
     assert len(set(counts)) == 1

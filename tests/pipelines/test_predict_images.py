@@ -17,6 +17,7 @@ from pydicom.uid import JPEG2000Lossless, MRImageStorage
 from data_prep import HUDataset, open_hu
 from pipelines.commands import prepare, train
 from pipelines.commands.predict import main, open_network
+from pipelines.reconstruction.task import batch_of
 from recon.physics.ct import MU_MAX
 from tests.conftest import TINY
 from tests.data_prep.ct_files import write_ct, write_pair
@@ -54,7 +55,7 @@ def expected(run: Path, path: Path) -> np.ndarray:
     found = []
     for sample in HUDataset(volume, task.network.total_stride):
         with torch.no_grad():
-            output = task(sample.image[None])[0, 0] * sample.std
+            output = task(batch_of(sample.image[None]))[0, 0] * sample.std
         top, left = (output.shape[0] - rows) // 2, (output.shape[1] - columns) // 2
         found.append(output[top : top + rows, left : left + columns].numpy())
     return np.stack(found)

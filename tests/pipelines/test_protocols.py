@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from data_prep import FastMRIDataset
-from pipelines.measuring.kind import measure
-from pipelines.reconstruction.protocols import PROTOCOLS, Settings
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.kind import RECONSTRUCTION
+from pipelines.reconstruction.protocols import PROTOCOLS
 from pipelines.reconstruction.subjects import Subject
 from pipelines.runs.open import open_run
 from recon.errors import InputError
 from tests.data_prep.files import write_dataset
 
+measure = RECONSTRUCTION.measure
 FEW = Settings(shifts=4, max_shift=16, noise_levels=(0.1, 2.0))
 
 

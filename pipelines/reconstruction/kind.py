@@ -1,0 +1,174 @@
+"""Reconstruction, as the commands see it: from slices and their targets to networks, rows, tables and pictures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor, nn
+
+from data_prep import SliceDataset
+from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
+from pipelines.measuring.rows import Row, Summaries, Summary
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction import protocols, summary
+from pipelines.reconstruction.examples import draw_examples
+from pipelines.reconstruction.picture import save_picture
+from pipelines.reconstruction.report import evaluation_report
+from pipelines.reconstruction.subjects import Subject, pieces_of
+from pipelines.reconstruction.task import ReconstructionLoss, ReconstructionTask, batch_of, denormalise, image_of
+from pipelines.reports import Collected, write_report
+from recon.errors import InputError
+from recon.networks import resolve_blur
+
+SMALLEST_SIDE = 7  # SSIM's window
+
+
+class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
+    """Networks that map a measured slice to its image; MRI and CT differ in data, not in training."""
+
+    protocols = protocols.PROTOCOLS
+    at_the_end = ("plain", "equivariance", "margins")
+    cpu_batch = 1
+    saves_images = True
+    figures = ReconstructionTask.figures
+    monitor = ReconstructionTask.monitor
+
+    def add_arguments(self, parser: ArgumentParser, network: type[nn.Module], given: set[str]) -> None:
+        """See :class:`Kind`."""
+        parser.add_argument(
+            "--clamp", type=float, default=6.0, help="normalised input and output are clamped to +-clamp"
+        )
+        parser.add_class_arguments(network, "network", skip=given)
+        parser.add_class_arguments(ReconstructionLoss, "loss")
+        parser.add_class_arguments(torch.optim.Adam, "optimizer", skip={"params"})
+        parser.add_class_arguments(torch.optim.lr_scheduler.StepLR, "scheduler", skip={"optimizer", "last_epoch"})
+
+    def resolve(self, config: Namespace) -> None:
+        """See :class:`Kind`."""
+        network = config.network
+        if "sampling" in network and "blur" in network:
+            network.blur = resolve_blur(network.sampling, network.blur)
+
+    def check_values(self, config: Namespace) -> None:
+        """See :class:`Kind`."""
+        if not config.clamp > 0:
+            raise InputError(f"clamp is {config.clamp}: give a positive number")
+
+    def build_task(self, config: Namespace, network: NetworkEntry, data: type[SliceDataset]) -> ReconstructionTask:
+        """See :class:`Kind`."""
+        settings = {key: value for key, value in config.network.as_dict().items() if key != "name"}
+        return ReconstructionTask(
+            network.build(**settings),
+            ReconstructionLoss(**config.loss.as_dict()),
+            config.optimizer.as_dict(),
+            config.scheduler.as_dict(),
+            clamp=config.clamp,
+            seed=config.seed,
+            max_shift=config.evaluation.max_shift,
+            per_image=data.per_image,
+            input_of=network.input_of or image_of,
+        )
+
+    def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
+        """Nothing of the network hangs on the data."""
+
+    def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:
+        """Refuse volumes whose images the network cannot take, or which cannot be acquired.
+
+        Raises:
+            InputError: names the file, and the side, the multiple and the remedies, or the mask's numbers.
+        """
+        network = copy.deepcopy(task.network).to("meta")  # shapes without numbers: finds out at no cost
+        trial = ReconstructionTask(network, clamp=task.clamp, input_of=task.input_of).eval()
+        sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
+        for size, number in sizes.items():
+            _check_size(size, dataset.volumes[number].path, trial)
+        dataset.check()
+
+    def check_targets(self, dataset: SliceDataset) -> None:
+        """See :class:`Kind`."""
+        for volume in dataset.volumes:
+            if not volume.has_target:
+                raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
+
+    def usable_protocols(self, dataset: SliceDataset) -> list[str]:
+        """See :class:`Kind`."""
+        return list(self.protocols)
+
+    def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
+        """See :class:`Kind`."""
+        return pieces_of(dataset, protocols)
+
+    def subject(self, task: ReconstructionTask, dataset: SliceDataset, piece: Piece, seed: int) -> Subject:
+        """See :class:`Kind`."""
+        return Subject(task, dataset, piece.name, piece.number, seed)
+
+    def images(self, subject: Subject) -> Tensor:
+        """See :class:`Kind`."""
+        return torch.cat([denormalise(y, sample)[:, 0].cpu() for sample, y, *_ in subject.inferences])
+
+    def summarise(self, rows: Sequence[Row], dataset: SliceDataset) -> Summary:
+        """See :class:`Kind`."""
+        found = summary.summarise(rows, {volume.name: volume.acquisition for volume in dataset.volumes})
+        if "physical-shift" in found:
+            found["physical-shift"]["note"] = dataset.what_moves()
+        return found
+
+    def print_tables(self, summaries: Summaries, note: str, data: type[SliceDataset]) -> None:
+        """See :class:`Kind`."""
+        summary.print_tables(summaries, note, data.baselines)
+
+    def save_picture(
+        self,
+        path: Path,
+        run: Run[ReconstructionTask, SliceDataset],
+        rows: Sequence[Row],
+        settings: Settings,
+        note: str,
+    ) -> None:
+        """See :class:`Kind`."""
+        save_picture(path, run, settings, note)
+
+    def write_report(
+        self,
+        path: Path,
+        runs: Sequence[Run[ReconstructionTask, SliceDataset]],
+        measured: Measured,
+        settings: Settings,
+        device: torch.device,
+    ) -> None:
+        """See :class:`Kind`."""
+        collected = Collected((run.name, row) for number, run in enumerate(runs) for row in measured.rows(number))
+        examples = draw_examples(runs, collected, settings, device)
+        report = evaluation_report(
+            measured.facts, measured.summaries, collected, examples, measured.settings, measured.environment
+        )
+        write_report(path, report)
+
+
+def _check_size(size: Sequence[int], path: Path, trial: ReconstructionTask) -> None:
+    """Refuse images ``(rows, columns)`` that a task on the meta device cannot take."""
+    rows, columns = size
+    multiple = trial.total_stride
+    if rows % multiple or columns % multiple:
+        side, n = ("height", rows) if rows % multiple else ("width", columns)
+        crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
+        remedy = f"crop with --dataset.image_size '{crop}' or pad" if all(crop) else "pad"
+        raise InputError(
+            f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; {remedy} with "
+            f"--dataset.image_size '{pad}'"
+        )
+    if min(rows, columns) < SMALLEST_SIDE:
+        raise InputError(f"{path}: image {rows} x {columns} is smaller than the 7 x 7 window of SSIM: pad it")
+    try:
+        trial(batch_of(torch.empty(1, 1, rows, columns, device="meta")))
+    except ValueError as error:
+        raise InputError(f"{path}: image {rows} x {columns} does not fit the network: {error}") from None
+
+
+RECONSTRUCTION = Reconstruction()

@@ -1,0 +1,167 @@
+"""The table of tasks: all that differs from one ``--task`` to the next. A new one is a row here and a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_prep.fastmri.inputs import KSPACE
+from data_prep.hounsfield.inputs import SERIES, VOLUMES
+from data_prep.lodopab.inputs import SINOGRAMS
+from jsonargparse import Namespace
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from data_prep import (
+    CIFARDataset,
+    FashionMNISTDataset,
+    FastMRIDataset,
+    ImageNetDataset,
+    InputFiles,
+    LoDoPaBDataset,
+    bundled_ct,
+    bundled_mri,
+)
+from data_prep.storage.notes import note
+from pipelines.classification.kind import CLASSIFICATION
+from pipelines.measuring.kind import AnyKind, NetworkEntry
+from pipelines.reconstruction import prepare_ct, prepare_mri
+from pipelines.reconstruction.kind import RECONSTRUCTION
+from pipelines.reconstruction.preparation import Preparation
+from recon.networks import ResNet, UNet
+
+
+class BundledSample(NamedTuple):
+    """Images that come with the package, for a task to be tried without a download.
+
+    Attributes:
+        folder: where their files lie, by the settings of the data set; None where the data set knows.
+        name: what they are called where figures are told.
+        content: what they are, for the notice.
+        not_about: what a training with them says nothing of.
+        instead: the data that it says something of.
+    """
+
+    folder: Callable[[Mapping[str, Any]], Path | None]
+    name: str
+    content: str
+    not_about: str
+    instead: str
+
+
+class TaskRow(NamedTuple):
+    """What ``--task`` chooses.
+
+    Attributes:
+        kind: reconstruction or classification: how it is trained, measured and shown.
+        dataset: ``dataset(folder, split, training=, seed=, **settings)``; its arguments are the keys ``dataset.*``.
+        fixed: arguments of the data set that the task's name says.
+        networks: by ``network.name``; the first is that of a configuration without a name.
+        layout: some files or folders that a data folder holds.
+        sample: the bundled one; None where data must be given.
+        inputs: the files that recon-predict reads.
+        preparation: what recon-prepare does for such data.
+    """
+
+    kind: AnyKind
+    dataset: type[Any]
+    networks: Mapping[str, NetworkEntry]
+    layout: str
+    fixed: Mapping[str, Any] = {}
+    sample: BundledSample | None = None
+    inputs: tuple[InputFiles, ...] = ()
+    preparation: Preparation | None = None
+
+
+IMAGE_NETWORKS = {
+    "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
+}
+CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
+
+TASKS = {
+    "mri": TaskRow(
+        RECONSTRUCTION,
+        FastMRIDataset,
+        IMAGE_NETWORKS,
+        layout="singlecoil_train",
+        sample=BundledSample(
+            lambda settings: bundled_mri(challenge=settings["challenge"]),
+            "bundled brain sample, simulated from magnitude",
+            "63 real brain slices, k-space simulated from magnitude",
+            "clinical quality",
+            "fastMRI",
+        ),
+        inputs=(KSPACE,),
+        preparation=prepare_mri.PREPARE,
+    ),
+    "ct": TaskRow(
+        RECONSTRUCTION,
+        LoDoPaBDataset,
+        IMAGE_NETWORKS,
+        layout="ground_truth_train_000.hdf5, observation_train_000.hdf5",
+        sample=BundledSample(
+            lambda settings: bundled_ct(),
+            "bundled chest sample, simulated from HU images",
+            "62 real chest CT slices, sinograms simulated from HU images",
+            "clinical quality",
+            "LoDoPaB-CT",
+        ),
+        inputs=(SINOGRAMS, VOLUMES, SERIES),
+        preparation=prepare_ct.PREPARE,
+    ),
+    "fashion_mnist": TaskRow(
+        CLASSIFICATION,
+        FashionMNISTDataset,
+        CLASSIFIERS,
+        layout="train-images-idx3-ubyte.gz",
+        sample=BundledSample(
+            lambda settings: None,
+            "bundled part of Fashion-MNIST",
+            "5,000 real images of Fashion-MNIST",
+            "large images",
+            "all of Fashion-MNIST",
+        ),
+    ),
+    "cifar10": TaskRow(
+        CLASSIFICATION, CIFARDataset, CLASSIFIERS, layout="cifar-10-batches-py", fixed={"n_classes": 10}
+    ),
+    "cifar100": TaskRow(CLASSIFICATION, CIFARDataset, CLASSIFIERS, layout="cifar-100-python", fixed={"n_classes": 100}),
+    "imagenet": TaskRow(
+        CLASSIFICATION, ImageNetDataset, CLASSIFIERS, layout="train/<class>/*.JPEG, val/<class>/*.JPEG"
+    ),
+}
+OF_LOADERS = ("batch_size", "n_workers")  # keys of "dataset" that are not the data set's
+
+
+def network_of(config: Namespace) -> NetworkEntry:
+    """The row of the network that a configuration names."""
+    return TASKS[config.task].networks[config.network.name]
+
+
+def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
+    """The data set of one split: the configured folder's, or the bundled sample's; says its notes aloud.
+
+    Raises:
+        InputError: no such folder or split, or broken files.
+    """
+    row, folder = TASKS[config.task], None if config.data is None else Path(config.data)
+    settings = {key: value for key, value in config.dataset.items() if key not in OF_LOADERS}
+    if folder is None and row.sample is not None:
+        folder = row.sample.folder(settings)
+    dataset = row.dataset(folder, split, training=training, seed=config.seed, **settings, **row.fixed)
+    say_aloud(dataset.notes())
+    return dataset
+
+
+def say_aloud(notes: list[str]) -> None:
+    """Say what is noteworthy of some files, once, by the first process."""
+    for sentence in notes if rank_zero_only.rank == 0 else ():  # type: ignore[attr-defined]
+        note(sentence)
+
+
+def describe_data(config: Namespace) -> str:
+    """On what the figures were measured, in words."""
+    row = TASKS[config.task]
+    source = row.sample.name if config.data is None and row.sample is not None else str(config.data)
+    how = row.dataset.describe(config.dataset)
+    return f"{source}; {config.evaluation.split} split" + (f", {how}" if how else "")
