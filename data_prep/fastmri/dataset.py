@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from data_prep.fastmri.folder import find_volumes
 from data_prep.fastmri.masks import check_mask, make_mask
-from data_prep.fastmri.volume import N_DIMS, Volume
-from data_prep.slices.crop import center_crop, fit_center
+from data_prep.fastmri.reading import VolumeReader
+from data_prep.fastmri.volume import Volume
+from data_prep.slices.base import SliceDataset, size_in_words
+from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.slices.seeds import stable_seed
-from data_prep.storage.hdf5 import find_dataset, open_volume
-from data_prep.storage.open_files import Handles
+from data_prep.storage.cache import write_hdf5
+from data_prep.storage.nifti import write_nifti
 from recon.errors import InputError
 from recon.physics.mri import move_object, zero_filled
 
-MAPS_TOLERANCE = 1e-3  # of the coil maps' sum of squares; complex64 has 1e-7
 
-
-class FastMRIDataset(Dataset[Sample]):
+class FastMRIDataset(SliceDataset):
     """Slices of a fastMRI data set: of a split, a folder or one file; single- or multi-coil, knee or brain.
 
     The input is fastMRI's U-Net transform (arXiv 1811.08839, section 5; `fastmri.data.transforms`), short of its
@@ -54,18 +54,19 @@ class FastMRIDataset(Dataset[Sample]):
         progress: show a progress bar while files are indexed.
 
     Attributes:
-        volumes: the files, sorted by name.
-        slices: (index into volumes, slice) of each sample.
-        shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
+        volumes: the files, sorted by name; others see `SliceDataset`.
 
     Raises:
         InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
     """
 
-    baseline = "zero-filled"  # what the input is, as an image
-    own_kind = "brain-mri"  # of `outside_images`, what is not outside for such data
-    per_image = False  # quality is a volume's, not an image's
-    transposed = False  # rows run from front to back, as one looks at them
+    title = "fastMRI"
+    baselines = {"zero-filled": "zero-filled"}
+    own_kind = "brain-mri"
+    per_image = False
+    transposed = False  # rows run from front to back
+
+    volumes: list[Volume]
 
     def __init__(
         self,
@@ -82,19 +83,13 @@ class FastMRIDataset(Dataset[Sample]):
         progress: bool = True,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
-        self.image_size, self.challenge = check_sizes(image_size, max_shift), challenge
-        self.volumes = find_volumes(Path(data), challenge, split, progress)
-        self.slices = [(v, s) for v, volume in enumerate(self.volumes) for s in range(volume.n_slices)]
-        shapes = [(*self._size(volume), volume.has_target) for volume in self.volumes]
-        self.shapes = [shapes[v] for v, _ in self.slices]
+        image_size = check_sizes(image_size, max_shift)
+        super().__init__(find_volumes(Path(data), challenge, split, progress), image_size)
+        self.challenge = challenge
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
-        self._handles = Handles()
+        self._reader = VolumeReader(challenge)
         self._still: tuple[int, Tensor, Tensor | None] | None = None
-
-    def __len__(self) -> int:
-        """Number of slices."""
-        return len(self.slices)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """Return the sample of (epoch, index); an index alone means epoch 0.
@@ -106,7 +101,7 @@ class FastMRIDataset(Dataset[Sample]):
         v, s = self.slices[index]
         volume = self.volumes[v]
         target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
-        sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._kspace(volume, s)), target)
+        sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._reader.kspace(volume, s)), target)
         if self.training:
             sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
         return sample
@@ -133,7 +128,7 @@ class FastMRIDataset(Dataset[Sample]):
         v, s = self.slices[index]
         volume = self.volumes[v]
         if self._still is None or self._still[0] != index:  # read once for all moves of a slice
-            self._still = index, self._kspace(volume, s), self._maps(volume)
+            self._still = index, self._reader.kspace(volume, s), self._reader.maps(volume)
         _, kspace, maps = self._still
         kspace = move_object(kspace, shift, maps)
         return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
@@ -174,7 +169,7 @@ class FastMRIDataset(Dataset[Sample]):
         Raises:
             InputError: the file's coil maps are unusable, or the file cannot be read any more.
         """
-        return self.volumes[volume].n_coils > 1 and self._maps(self.volumes[volume]) is None
+        return self.volumes[volume].n_coils > 1 and self._reader.maps(self.volumes[volume]) is None
 
     def mask(self, volume: int, slice_number: int = 0, epoch: int = 0) -> Tensor:
         """Return the mask (columns,) bool that the sample of this slice has in this epoch."""
@@ -197,54 +192,87 @@ class FastMRIDataset(Dataset[Sample]):
             raise InputError(f"{volume.path} has no {volume.recon_key!r}: use a split that has targets.")
         return self._target(volume, slice(None))
 
-    def _size(self, volume: Volume) -> tuple[int, int]:
-        return self.image_size or volume.image_size
+    def what_moves(self) -> str:
+        """Say in a sentence what a moved object means for these data.
+
+        Raises:
+            InputError: a file's coil maps are unusable, or it cannot be read any more.
+        """
+        moving = [self.coils_move(number) for number in range(len(self.volumes))]
+        if any(moving):
+            return (
+                f"In {sum(moving)} of {len(moving)} volumes the coils' sensitivities are unknown and move along with "
+                "the object; in a scanner they stay where they are."
+            )
+        several = any(volume.n_coils > 1 for volume in self.volumes)
+        return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
+
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """Say how the inputs are made, from mask_type, center_fractions, accelerations, challenge and image_size."""
+        kept = ", ".join(f"{100 * fraction:g} %" for fraction in settings["center_fractions"])
+        factors = ", ".join(str(a) for a in settings["accelerations"])
+        coils = ", several coils" if settings["challenge"] == "multicoil" else ""
+        mask = f"{settings['mask_type']} mask, acceleration {factors}, centre {kept}"
+        return f"{mask}{coils}{size_in_words(settings)}"
+
+    def check(self) -> None:
+        """Make a mask for each width of k-space.
+
+        Raises:
+            InputError: one cannot be made; names a file.
+        """
+        for number in {volume.kspace_size[1]: number for number, volume in enumerate(self.volumes)}.values():
+            self.mask(number)
+
+    def notes(self) -> list[str]:
+        """Return a sentence on the files that seem undersampled already, but bring no mask."""
+        names = [str(volume.path) for volume in self.volumes if volume.seems_undersampled]
+        if not names:
+            return []
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return [
+            f"{names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
+            "so it seems, and masked once more; store its 'mask' if it was"
+        ]
+
+    def whose_mask(self, volume: int) -> str:
+        """Say whose mask a volume has: "the file's" or "the run's"."""
+        return "the file's" if self.volumes[volume].has_mask else "the run's"
+
+    def voxel_size_mm(self) -> tuple[float, float, float] | None:
+        """Return what the first file's header tells of a voxel, along (row, column, slice)."""
+        return self.volumes[0].voxel_size_mm
+
+    def for_file(self, images: Tensor) -> Tensor:
+        """Return all of a reconstruction, as fastMRI's submissions are: padded, if the network had it padded."""
+        return images.contiguous()
+
+    def write(self, path: Path, images: Tensor, made_by: str) -> None:
+        """Write a reconstruction of the one volume, see `SliceDataset.write`.
+
+        *.h5 is fastMRI's submission format. In *.nii.gz the voxel where the acquired field is centred is at
+        (0, 0, 0) mm, and voxels are of 1 mm where the header does not tell their size.
+        """
+        values = self.for_file(images).numpy()
+        if path.suffix == ".h5":
+            write_hdf5(path, {"reconstruction": values}, {"made_by": made_by})
+            return
+        volume = self.volumes[0]
+        sizes = zip(volume.kspace_size, volume.image_size, values.shape[1:], strict=True)
+        origin = *(_center(*of_axis) for of_axis in sizes), len(values) // 2
+        write_nifti(path, values, self.voxel_size_mm() or (1, 1, 1), origin, made_by)
 
     def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
-        columns = volume.kspace_size[1]
-        if volume.has_mask:
-            return torch.from_numpy(self._read(volume, "mask", slice(None), (columns,)).astype(bool))
-        name = volume.path.name
+        own = self._reader.mask(volume)
+        if own is not None:
+            return own
+        name, columns = volume.path.name, volume.kspace_size[1]
         seed = stable_seed("mask", self.seed, epoch, name, s) if self.training else tuple(map(ord, name))
         try:
             return make_mask(self.mask_type, columns, self.center_fractions, self.accelerations, seed)
         except InputError as error:
             raise InputError(f"{volume.path} cannot have the run's mask: {error}") from None
-
-    def _read(self, volume: Volume, key: str, part: int | slice, shape: tuple[int, ...]) -> np.ndarray:
-        """Read what had this shape when the file was indexed."""
-        values = self._handles.read(volume.path, key, part)
-        if values.shape != shape:
-            raise InputError(
-                f"{volume.path} changed while it was in use ({key!r} had shape {shape}, now {values.shape}): "
-                "start again."
-            )
-        return values
-
-    def _kspace(self, volume: Volume, s: int) -> Tensor:
-        coils = (volume.n_coils,) if N_DIMS[self.challenge] == 4 else ()
-        values = self._read(volume, "kspace", s, (*coils, *volume.kspace_size))
-        with np.errstate(over="ignore"):  # what becomes inf is told of when it is reconstructed
-            return torch.from_numpy(values.astype(np.complex64, copy=False))
-
-    def _maps(self, volume: Volume) -> Tensor | None:
-        """The coil maps (coils, rows, columns) complex64, for a file that has them and fully sampled coils."""
-        if volume.n_coils == 1 or volume.has_mask:
-            return None
-        expected = (volume.n_coils, *volume.kspace_size)
-        with open_volume(volume.path) as file:
-            found = find_dataset(file, "sensitivity_maps", volume.path)
-            if found is None:
-                return None
-            fits = found.shape == expected and found.dtype.kind == "c"
-            maps = found[()].astype(np.complex64) if fits else np.full(expected, np.nan)
-        power = np.square(np.abs(maps)).sum(0)
-        if not np.all((np.abs(power - 1) < MAPS_TOLERANCE) | (power == 0)):
-            raise InputError(
-                f"{volume.path}: 'sensitivity_maps' is not complex of shape {expected} with a root sum of squares over "
-                "the coils of 1 (or 0): correct it."
-            )
-        return torch.from_numpy(maps)
 
     def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
         """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
@@ -265,13 +293,9 @@ class FastMRIDataset(Dataset[Sample]):
         )
 
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
-        target = torch.from_numpy(
-            self._handles.read(volume.path, volume.recon_key, part).astype(np.float32, copy=False)
-        )
-        try:
-            shown = center_crop(target, volume.image_size)
-        except ValueError as error:
-            raise InputError(
-                f"{volume.path} changed while it was in use ({volume.recon_key!r}: {error}): start again."
-            ) from error
-        return fit_center(shown, self._size(volume)).contiguous()
+        return self._fit(volume, self._reader.target(volume, part))
+
+
+def _center(*sizes: int) -> int:
+    """Where an axis has its pixel n // 2, the Fourier transform's centre, after each of its crops and pads."""
+    return sizes[0] // 2 - sum(int((old - new) / 2) for old, new in pairwise(sizes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from data_prep.fastmri.volume import N_DIMS, Volume, read_volume
 from data_prep.storage.cache import reason
@@ -114,6 +115,14 @@ def index_folder(folder: Path, challenge: str, progress: bool = True) -> list[Vo
         {"folder": str(folder.resolve()), "challenge": challenge},
         [(path,) for path in files],
         lambda path: read_volume(path, challenge),
-        lambda values, path: Volume(**{**sizes(values, "kspace_size", "image_size"), "path": path}),
+        _restore,
         progress,
     )
+
+
+def _restore(values: dict[str, Any], path: Path) -> Volume:
+    voxel = values["voxel_size_mm"]
+    if voxel is not None:
+        x, y, z = map(float, voxel)
+        values["voxel_size_mm"] = x, y, z
+    return Volume(**{**sizes(values, "kspace_size", "image_size"), "path": path})

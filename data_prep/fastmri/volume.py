@@ -41,6 +41,7 @@ class Volume:
         recon_key: the reconstruction's name in the file.
         seems_undersampled: whether the file has no mask, but columns between others that are zero in all slices and
             coils: it would be masked a second time.
+        voxel_size_mm: of (row, column, slice) of the image that k-space gives; None where the header does not tell.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Volume:
     has_mask: bool
     recon_key: str
     seems_undersampled: bool = False
+    voxel_size_mm: tuple[float, float, float] | None = None
 
 
 def read_volume(path: Path, challenge: str) -> Volume:
@@ -88,6 +90,7 @@ def read_volume(path: Path, challenge: str) -> Volume:
             has_mask=mask is not None,
             recon_key=RECON_KEYS[challenge],
             seems_undersampled=mask is None and _has_gaps(measured),
+            voxel_size_mm=header.voxel_size_mm,
         )
 
 

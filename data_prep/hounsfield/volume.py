@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, hypot
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -35,7 +35,6 @@ class HUVolume:
         shape: of the array as it is stored: a NIfTI file's axes; (columns, rows, slices) of DICOM.
         affine: from an index into that array to mm (Right, Anterior, Superior), (4, 4).
         header: of the NIfTI file; None of DICOM.
-        maximum: None; the data_range of CT is each image's own.
     """
 
     name: str
@@ -44,10 +43,11 @@ class HUVolume:
     shape: tuple[int, int, int]
     affine: np.ndarray
     header: Any = None
-    maximum: float | None = None
 
-    has_target = True
-    recon_key = "image in HU"
+    has_target: ClassVar[bool] = True
+    recon_key: ClassVar[str] = "image in HU"
+    acquisition: ClassVar[str] = "CT image in HU"
+    maximum: ClassVar[float | None] = None
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data_prep.lodopab.volume import CTVolume
 from data_prep.storage.cache import NAME_PART, cache_folder, reason, write_hdf5
 from data_prep.storage.index import file_stamp
-from data_prep.storage.open_files import Handles
+from data_prep.storage.open_files import OpenFiles
 from data_prep.storage.packaged import CT_PHYSICS, packaged_hash
 from recon.errors import InputError
 from recon.physics.ct import MU_MAX, fbp
@@ -140,14 +140,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _compute(todo: Sequence[tuple[CTVolume, Path, dict[str, Any]]], progress: bool) -> None:
-    total, handles = sum(volume.n_slices for volume, _, _ in todo), Handles(limit=1)
+    total, files = sum(volume.n_slices for volume, _, _ in todo), OpenFiles(limit=1)
     with tqdm(total=total, desc="FBP", unit="slice", disable=None if progress and todo else True) as bar:
         for volume, path, made_from in todo:
             images = np.empty((volume.n_slices, *volume.image_size), np.float32)
             for start in range(0, volume.n_slices, BATCH):
                 part = slice(start, min(start + BATCH, volume.n_slices))
-                observation = handles.read(volume.path, "data", part)
+                observation = files.read(volume.path, "data", part)
                 images[part] = fbp_image(observation, volume, made_from["window"], made_from["frequency_scaling"])
                 bar.update(len(observation))
             write_hdf5(path, {"data": images}, made_from)
-    handles.close()
+    files.close()

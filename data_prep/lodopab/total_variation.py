@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_prep.lodopab.fbp_cache import BATCH, fbp_image
 from data_prep.lodopab.volume import CTVolume
-from data_prep.storage.open_files import Handles
+from data_prep.storage.open_files import OpenFiles
 from recon.physics.ct import MU_MAX, ramp_taps
 
 WINDOW = "cosine"  # of a filter at the full bandwidth: TV keeps edges, so that they need not be smoothed before
@@ -41,13 +41,13 @@ def tv_images(volume: CTVolume) -> Iterator[Tensor]:
     Source: Rudin, Osher and Fatemi, Physica D 60 (1992); Chambolle, Journal of Mathematical Imaging and Vision 20
     (2004), by `skimage.restoration.denoise_tv_chambolle`.
     """
-    handles = Handles(limit=1)
+    files = OpenFiles(limit=1)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, volume.n_slices, BATCH):
-            observation = handles.read(volume.path, "data", slice(start, min(start + BATCH, volume.n_slices)))
+            observation = files.read(volume.path, "data", slice(start, min(start + BATCH, volume.n_slices)))
             images = fbp_image(observation, volume, WINDOW, 1.0).numpy()
             yield from pool.map(_smooth, images, _weights(observation, volume))
-    handles.close()
+    files.close()
 
 
 def _smooth(image: np.ndarray, weight: float) -> Tensor:

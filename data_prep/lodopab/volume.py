@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -41,8 +42,6 @@ class CTVolume:
         image_size: (rows, columns), (362, 362) in LoDoPaB.
         n_photons: of the simulation; 4096 where the file does not tell, as LoDoPaB's do not.
         acquisition: always LoDoPaB.
-        n_coils: always 1, as in a file of k-space without an axis for coils.
-        maximum: None; the data_range of CT is each image's own.
     """
 
     name: str
@@ -53,8 +52,7 @@ class CTVolume:
     image_size: tuple[int, int]
     n_photons: float
     acquisition: str = "LoDoPaB"
-    n_coils: int = 1
-    maximum: float | None = None
+    maximum: ClassVar[float | None] = None
 
     @property
     def has_target(self) -> bool:

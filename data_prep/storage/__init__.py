@@ -1,1 +1,1 @@
-"""How files are read, written and remembered, whatever is in them."""
+"""How files are read, written and indexed, whatever is in them."""

@@ -1,4 +1,4 @@
-"""What was found in files, remembered as JSON: each file is validated once."""
+"""The index: what was found in files, kept as JSON, so that each file is validated once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_prep.storage.cache import NAME_PART, cache_folder, reason, replace_file
 from recon.errors import InputError
 
-VERSION = 2  # raise it when a volume's class or its validation changes: old indices are then built anew
+VERSION = 3  # raise it when a volume's class or its validation changes: old indices are then built anew
 
 Described = TypeVar("Described")
 
@@ -104,7 +104,7 @@ def _to_json(volume: Any) -> dict[str, Any]:
 def _reuse(
     group: tuple[Path, ...], entry: dict[str, Any] | None, restore: Callable[..., Described]
 ) -> Described | None:
-    """Return the remembered volume if the files are those that were read, else None."""
+    """Return the indexed volume if the files are those that were read, else None."""
     try:
         if entry is None or entry["stamp"] != _stamp(group):
             return None
@@ -114,7 +114,7 @@ def _reuse(
 
 
 def _load(store: Path) -> dict[str, Any]:
-    """Return the remembered entries by file name; none where there are none or they are damaged."""
+    """Return the entries of the index by file name; none where there are none or they are damaged."""
     try:
         content = json.loads(store.read_text(encoding="utf-8"))
         entries = content["files"] if content["version"] == VERSION else {}

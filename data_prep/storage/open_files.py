@@ -17,13 +17,13 @@ from recon.errors import InputError
 LARGEST_CACHE = 2**26  # bytes, of the chunks of one dataset
 
 
-class Handles:
+class OpenFiles:
     """Reads parts of HDF5 files and keeps the `limit` files used last open, with their datasets.
 
     To open one takes longer than to read an image from it. So where a dataset lies in one piece, as in fastMRI's
     files, that place is kept in mind, and later reads go past HDF5, as long as the file does not change.
 
-    HDF5's handles survive neither a pickle nor a fork: a copy in another process starts with none.
+    What HDF5 has open survives neither a pickle nor a fork: a copy in another process starts with none.
 
     Args:
         limit: number of files kept open.
@@ -91,8 +91,8 @@ class Handles:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def __reduce__(self) -> tuple[type[Handles], tuple[int]]:
-        return Handles, (self.limit,)
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[int]]:
+        return OpenFiles, (self.limit,)
 
 
 class _Place(NamedTuple):

@@ -21,7 +21,7 @@ from data_prep import (
     simulate_kspace,
     write_fastmri,
 )
-from data_prep.storage.open_files import Handles
+from data_prep.storage.open_files import OpenFiles
 from recon.errors import InputError
 from tests.data_prep.files import SCALE, blobs, write_dataset, write_volume
 
@@ -366,13 +366,13 @@ def test_survives_pickle_and_spawn(root):
 def test_few_files_stay_open(tmp_path):
     write_dataset(tmp_path, {"train": 5}, n_slices=1)
     paths = sorted((tmp_path / "singlecoil_train").glob("*.h5"))
-    handles = Handles(limit=2)
+    files = OpenFiles(limit=2)
     for path in [*paths, paths[3]]:
         with h5py.File(path) as file:
-            np.testing.assert_array_equal(handles.read(path, "kspace", slice(0, 1)), file["kspace"][:1])
-    assert list(handles._files) == [paths[4], paths[3]]
-    handles.close()
-    assert not handles._files
+            np.testing.assert_array_equal(files.read(path, "kspace", slice(0, 1)), file["kspace"][:1])
+    assert list(files._files) == [paths[4], paths[3]]
+    files.close()
+    assert not files._files
 
 
 LAYOUTS = {
@@ -389,29 +389,29 @@ def test_every_layout_and_type_is_read_as_h5py_reads_it(tmp_path, layout, dtype)
     path, values = tmp_path / "a.h5", np.random.default_rng(0).integers(0, 2, (4, 6, 5)).astype(dtype)
     with h5py.File(path, "w", userblock_size=512) as file:
         file.create_dataset("data", data=values, **LAYOUTS[layout])
-    handles = Handles()
+    files = OpenFiles()
     for part in (3, 0, 2, 0, -1, slice(1, 3), slice(None)):
-        found = handles.read(path, "data", part)
+        found = files.read(path, "data", part)
         np.testing.assert_array_equal(found, values[part])
         assert found.dtype == values.dtype
     for part in (4, -5):
         with pytest.raises(InputError, match=r"a\.h5 changed while it was in use"):
-            handles.read(path, "data", part)
+            files.read(path, "data", part)
     in_one_piece = layout == "contiguous" and np.dtype(dtype).isnative and np.dtype(dtype).kind in "fc"
-    assert bool(handles._places) == in_one_piece
+    assert bool(files._places) == in_one_piece
 
 
 def test_slices_that_were_never_written_are_zero(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("part", (3, 2, 2), np.float32)[0] = 1
         file.create_dataset("none", (3, 2, 2), np.float32)
-    handles = Handles()
+    files = OpenFiles()
     for key, index in itertools.product(("part", "none"), (1, 2, 1)):
-        assert not handles.read(tmp_path / "a.h5", key, index).any()
+        assert not files.read(tmp_path / "a.h5", key, index).any()
 
 
 def test_a_file_that_changes_is_read_anew_or_refused(tmp_path):
-    path, handles = tmp_path / "a.h5", Handles()
+    path, files = tmp_path / "a.h5", OpenFiles()
 
     def write(n_slices, value):
         with h5py.File(tmp_path / "new.h5", "w") as file:
@@ -420,13 +420,13 @@ def test_a_file_that_changes_is_read_anew_or_refused(tmp_path):
 
     write(5, 1)
     for value, n_slices in ((2, 4), (3, 6)):
-        assert (handles.read(path, "data", 3) == value - 1).all()
+        assert (files.read(path, "data", 3) == value - 1).all()
         write(n_slices, value)
-        assert (handles.read(path, "data", 3) == value).all()
+        assert (files.read(path, "data", 3) == value).all()
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(InputError, match=r"a\.h5 is truncated"):
-        handles.read(path, "data", 5)
+        files.read(path, "data", 5)
 
 
 def test_a_file_that_breaks_in_use_is_named(root):

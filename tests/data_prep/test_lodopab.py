@@ -61,7 +61,6 @@ def test_input_is_the_reconstruction_of_what_was_measured_and_target_the_ground_
         assert [part.shape for part in sample] == [(1, SIDE, SIDE)] * 2 + [()] * 5
     assert data.shapes == [(SIDE, SIDE, True)] * 9
     assert torch.equal(data.volume_target(1), torch.cat([data[index].target for index in (3, 4, 5)]))
-    assert not data.coils_move(0)
 
 
 def test_the_faces_that_the_pipelines_read(root):
@@ -70,7 +69,7 @@ def test_the_faces_that_the_pipelines_read(root):
         root / f"{kind}_train_001.hdf5" for kind in ("observation", "ground_truth")
     )
     assert (volume.n_slices, volume.image_size, volume.has_target) == (3, (SIDE, SIDE), True)
-    assert (volume.acquisition, volume.n_coils, volume.maximum, volume.n_photons) == ("LoDoPaB", 1, None, 4096)
+    assert (volume.acquisition, volume.n_photons) == ("LoDoPaB", 4096)
     assert volume.recon_key == "ground_truth_train_001.hdf5"
 
 
