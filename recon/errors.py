@@ -14,6 +14,17 @@ class InputError(ValueError):
     """
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like a given one, for a hint; None where none is.
+
+    Args:
+        name: what the user gave.
+        known: the names that exist.
+        cutoff: how much alike they must be, from 0 to 1.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), None)
+
+
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a value that is not among the known ones.
 
@@ -27,6 +38,6 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """
     known = list(choices)
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(str(value), known)
+        hint = f" (did you mean {near!r}?)" if near else ""
         raise InputError(f"unknown {what} {value!r}{hint}: choose one of {', '.join(known)}")

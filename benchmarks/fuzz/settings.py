@@ -14,8 +14,9 @@ from benchmarks.fuzz.inputs import OF_TASK, UNET, Inputs
 from benchmarks.fuzz.judge import Command
 from pipelines.commands import evaluate, predict, prepare, train, tune
 from pipelines.runs.config import parse, settings_of
+from pipelines.runtime.nested import flat
 from pipelines.runtime.shell import run_command
-from pipelines.tuning.request import flat, make_request
+from pipelines.tuning.request import make_request
 
 ANCHORS = (
     "&a [*a, *a]",

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from data_prep.lodopab.volume import CTVolume
 from data_prep.storage.cache import NAME_PART, cache_folder, reason, write_hdf5
 from data_prep.storage.index import file_stamp
+from data_prep.storage.locks import locked
 from data_prep.storage.open_files import OpenFiles
 from data_prep.storage.packaged import CT_PHYSICS, packaged_hash
 from recon.errors import InputError
@@ -129,11 +130,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
     This saves double work and no more: without locks, two processes write the same bytes.
     """
-    with (folder / ".lock").open("w") as lock:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl  # not on Windows
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = folder / ".lock"
+    lock.touch()
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ImportError, OSError):  # where there are no locks
+            held.enter_context(locked(lock, wait=True))
             for left in folder.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
         yield

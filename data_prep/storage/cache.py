@@ -1,4 +1,4 @@
-"""Where derived files are kept, and how a file is written whole or not at all."""
+"""How a file is written whole or not at all, and read without waiting."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from data_prep.storage.folder import cache_folder
+
+__all__ = [
+    "NAME_PART",
+    "cache_folder",
+    "open_file",
+    "reason",
+    "refuse_pipe",
+    "replace_file",
+    "temporary_sibling",
+    "write_hdf5",
+]
+
 NAME_PART = 50  # characters of a folder's name that the name of a derived file takes up
-
-
-def cache_folder() -> Path:
-    """Return the folder for derived files: $RECON_CACHE, else $XDG_CACHE_HOME/recon, else ~/.cache/recon.
-
-    The folder need not exist yet.
-    """
-    if os.environ.get("RECON_CACHE"):
-        return Path(os.environ["RECON_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "recon"
-    try:
-        return Path.home() / ".cache" / "recon"
-    except RuntimeError:  # no home folder is known, as in some containers
-        return Path(os.path.abspath(".cache")) / "recon"
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from data_prep.storage.locks import locked
 from pipelines.commands import evaluate
 from pipelines.reports import write_report
 from pipelines.runs.config import load
@@ -165,10 +165,12 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: there is one already.
     """
-    with (folder / ".lock").open("w") as file:
+    lock = folder / ".lock"
+    lock.touch()
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(locked(lock, wait=False))
+        except BlockingIOError:
             raise InputError(f"another recon-tune is at work in {folder}: wait for it, or stop it") from None
         remove_leftovers(folder)
         yield

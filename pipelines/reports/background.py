@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
 from pipelines.reports import figures
 from pipelines.reports.facts import Findings, RunFacts
 from pipelines.reports.page import Block, Details, Facts, Figure, Image, Panel, Section, Table, Words
+from pipelines.runtime.nested import Tree, flat
 
 CURVES = {
     "train_loss": ("Training loss", "loss"),
@@ -53,9 +53,9 @@ def _line(curves: Sequence[Mapping[str, str]], column: str) -> list[tuple[float,
 def differences(runs: Sequence[RunFacts]) -> Section:
     """The settings that differ, but for the folder that a run was written to."""
     title = "Differences between the runs' settings"
-    flat = [_flatten(run.config) for run in runs]
-    keys = dict.fromkeys(key for config in flat for key in config if key != "out")
-    rows = [[key, *(_say(config.get(key, "not there")) for config in flat)] for key in keys]
+    configs = [flat(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config if key != "out")
+    rows = [[key, *(_say(config.get(key, "not there")) for config in configs)] for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     if not rows:
         return Section(title, "None: all settings are equal." if len(runs) > 1 else "", [])
@@ -64,18 +64,11 @@ def differences(runs: Sequence[RunFacts]) -> Section:
     return Section(title, "", [Details(count, [Table(columns, rows, n_words=len(columns))])])
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _say(value: Any) -> str:
+def _say(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def what_was_run(runs: Sequence[RunFacts], settings: Mapping[str, Any], environment: Mapping[str, Any]) -> Section:
+def what_was_run(runs: Sequence[RunFacts], settings: Tree, environment: Tree) -> Section:
     """The command, the measurement and each training, folded."""
     blocks: list[Block] = [Words([environment["command"]], code=True)] if "command" in environment else []
     blocks.append(Details("The measurement", [Facts(_facts(settings) + _facts(environment))]))
@@ -85,7 +78,7 @@ def what_was_run(runs: Sequence[RunFacts], settings: Mapping[str, Any], environm
     return Section("What was run", "", blocks)
 
 
-def _facts(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(content: Tree) -> list[tuple[str, str]]:
     return [
         (
             key.replace("_", " "),

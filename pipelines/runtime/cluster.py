@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from data_prep.storage.locks import locked
 from recon.errors import InputError
 
 OBJECT_STORE = 100 * 2**20  # bytes; trials exchange files, not objects
@@ -97,29 +97,14 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
 def _temporary_folder() -> Iterator[str]:
     """Where Ray has its sockets and logs, locked while this process lives; those of killed processes are removed."""
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError), _locked(left):
+        with suppress(OSError), locked(left, wait=False):
             shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    with _locked(folder):
+    with locked(folder, wait=False):
         try:
             yield str(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_address(address: str) -> None:

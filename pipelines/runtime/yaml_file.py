@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from pipelines.runtime.nested import Value
+from pipelines.runtime.nested import keys as flat_keys
 from recon.errors import InputError
 
 
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key that stands twice in one mapping."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Value]:
         """The mapping of a node; what it merges in (``<<``) may be overwritten, what it says itself may not."""
-        seen: set[Any] = set()
+        seen: set[str | None] = set()
         for key_node, _ in node.value:
             key = None if key_node.tag.endswith(":merge") else getattr(key_node, "value", None)
             if isinstance(key, str) and key in seen:
@@ -36,7 +37,7 @@ def refuse_repeated_keys(text: str) -> None:
     yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
 
 
-def read_yaml(path: Path, what: str, hint: str, example: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str, hint: str, example: str) -> dict[str, Value]:
     """The keys of a YAML file.
 
     Args:
@@ -52,7 +53,7 @@ def read_yaml(path: Path, what: str, hint: str, example: str) -> dict[str, Any]:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{what} {path} is not a file: {hint}")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # a SafeLoader
-        keys = list(flat_keys(content)) if isinstance(content, dict) else []
+        keys = flat_keys(content) if isinstance(content, dict) else []
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
     except InputError as error:
@@ -67,12 +68,3 @@ def read_yaml(path: Path, what: str, hint: str, example: str) -> dict[str, Any]:
         if key in keys[:number]:
             raise InputError(f"{path}: the key {key} stands twice, nested and dotted: leave one of them out")
     return content
-
-
-def flat_keys(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat_keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from pipelines.reports.figures import _STYLE, QUIET, RULE, TEXT, _axes, _colour, _log_axis, _marker, _svg
 from pipelines.reports.page import COLOURS
 from pipelines.reports.tables import small
+from pipelines.runtime.nested import Value
 
 MISSING = -0.14  # where a trial passes an axis that does not apply to it
 STRONG = 1.8  # width of the best trial's line
@@ -29,7 +30,7 @@ class Axis(NamedTuple):
     """
 
     title: str
-    values: Sequence[Any]
+    values: Sequence[Value]
     logarithmic: bool = False
     words: Sequence[str] = ()
 
@@ -101,7 +102,7 @@ def against_parameter(name: str, axis: Axis, values: Sequence[float], series: Se
         figure, axes = _axes(4.4, 2.7)
         shown = [trial for trial, value in enumerate(axis.values) if value is not None]
         if axis.words:
-            place: Any = lambda value: axis.words.index(value)  # noqa: E731
+            place: Callable[[Value], float] = axis.words.index
             axes.set_xticks(range(len(axis.words)), axis.words)
             axes.set_xlim(-0.5, len(axis.words) - 0.5)
         elif axis.logarithmic:

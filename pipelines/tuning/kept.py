@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Len
 from pydantic import Field
 
+from pipelines.runtime.nested import Tree
 from pipelines.runtime.run_folder import Environment
 from pipelines.runtime.stored import Count
 from pipelines.tuning.space import Space
@@ -65,9 +65,9 @@ class Request:
         settings: the rest.
     """
 
-    config: Mapping[str, Any]
+    config: Tree
     space: Space
-    source: Mapping[str, Any]
+    source: Tree
     settings: Settings
 
 
@@ -76,14 +76,6 @@ class KeptSweep:
     """What sweep.json holds; the space as it was written."""
 
     settings: Settings
-    config: Mapping[str, Any]
-    space: Mapping[str, Any]
+    config: Tree
+    space: Tree
     environment: Environment
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

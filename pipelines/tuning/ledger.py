@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pipelines.runtime.run_folder import write_json
 from pipelines.runtime.stored import Count, damaged, read_figures, read_json
@@ -38,7 +38,6 @@ class Trial:
         status: what became of it so far.
         reason: why it failed, or what became of it on the way; one sentence.
         starts: how often it was started.
-        schedule: of a population: what was changed at which epoch, and whose state was taken over.
     """
 
     number: Count
@@ -46,7 +45,6 @@ class Trial:
     status: Status = WAITING
     reason: str = ""
     starts: Count = 0
-    schedule: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Ledger:
@@ -118,16 +116,3 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "metrics.csv"
     rows = read_figures(path) if path.exists() else []
     return [{key: float(value) for key, value in row.items() if math.isfinite(float(value or "nan"))} for row in rows]
-
-
-def overlay(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration with other values at these dotted keys."""
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
-    for key, value in values.items():
-        *path, last = key.split(".")
-        place = result
-        for part in path:
-            place[part] = dict(place.get(part) or {})
-            place = place[part]
-        place[last] = value
-    return result

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ray.tune import Callback
 from rich.live import Live
@@ -14,9 +14,13 @@ from rich.table import Table
 
 from pipelines.runtime.shell import terminal
 from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED, RUNNING, Ledger, Trial, number_of
+from pipelines.tuning.messages import Report
+from pipelines.tuning.space import Point
 from pipelines.tuning.trial import FAILED as FAILED_KEY
 
 if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
     from pipelines.tuning.request import Settings
 
 
@@ -32,24 +36,24 @@ class Progress(Callback):
         self.ledger, self.settings = ledger, settings
         self._live: Live | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Nothing that Ray would keep: the ledger is in its own files."""
         return {}
 
-    def setup(self, *args: Any, **info: Any) -> None:
+    def setup(self, *args: object, **info: object) -> None:
         """Begin to show."""
         if sys.stdout.isatty():
             self._live = Live(self._table(), console=terminal(120), refresh_per_second=2)
             self._live.start()
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: Sequence[object], trial: TuneTrial, **info: object) -> None:
         """Note that it runs."""
         known = self._trial(trial)
         known.status, known.starts = RUNNING, known.starts + 1
         self._write(known)
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: Sequence[object], trial: TuneTrial, result: Report, **info: object
     ) -> None:
         """Note a failure that would happen again; a population's change of settings; else only show."""
         known = self._trial(trial)
@@ -61,21 +65,21 @@ class Progress(Callback):
             self._write(known)
         self._show(None)
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_recover(self, iteration: int, trials: Sequence[object], trial: TuneTrial, **info: object) -> None:
         """Note why it will be started again."""
         known = self._trial(trial)
         known.reason = f"started again: {_reason(trial)}"
         self._write(known)
         self._show(f"trial {known.number} {known.reason}")
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: Sequence[object], trial: TuneTrial, **info: object) -> None:
         """Note why it failed for good."""
         known = self._trial(trial)
         self._fetch(trial)
         known.status, known.reason = FAILED, _reason(trial)
         self._end(known)
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: Sequence[object], trial: TuneTrial, **info: object) -> None:
         """Note whether it came to its end."""
         known = self._trial(trial)
         self._fetch(trial)
@@ -85,17 +89,17 @@ class Progress(Callback):
                 known.reason = f"pruned by {self.settings.scheduler} after epoch {len(self.ledger.rows(known.number))}"
         self._end(known)
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+    def on_experiment_end(self, trials: Sequence[object], **info: object) -> None:
         """Stop showing."""
         if self._live is not None:
             self._live.update(self._table())
             self._live.stop()
             self._live = None
 
-    def _trial(self, trial: Any) -> Trial:
+    def _trial(self, trial: TuneTrial) -> Trial:
         return self.ledger.trials[number_of(str(trial))]
 
-    def _fetch(self, trial: Any) -> None:
+    def _fetch(self, trial: TuneTrial) -> None:
         """Bring the run folder here, where trials keep theirs elsewhere."""
         if self.settings.storage is not None and trial.checkpoint is not None:
             trial.checkpoint.to_directory(self.ledger.run_folder(self._trial(trial).number))
@@ -139,22 +143,18 @@ def trials_table(ledger: Ledger, metrics: Sequence[str]) -> Table:
     return table
 
 
-def print_trials(ledger: Ledger, metrics: Sequence[str]) -> None:
-    """Print all trials."""
-    terminal(120).print(trials_table(ledger, metrics))
-
-
-def say_point(point: dict[str, Any]) -> str:
+def say_point(point: Point) -> str:
     """A point in one line."""
     return ", ".join(f"{key} {f'{value:.3g}' if isinstance(value, float) else value}" for key, value in point.items())
 
 
-def _reason(trial: Any) -> str:
+def _reason(trial: TuneTrial) -> str:
     """Why Ray says that it failed, in a sentence."""
     try:
-        text = Path(trial.error_file).read_text(encoding="utf-8", errors="backslashreplace").rpartition("Failure # ")[2]
-    except (OSError, TypeError):
+        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="backslashreplace")
+    except OSError:
         text = ""
+    text = text.rpartition("Failure # ")[2]
     if any(word in text for word in ("OutOfMemory", "out of memory", "memory pressure")):
         return "there was not enough memory for it"
     if "actor died" in text or "actor is dead" in text or "ActorDied" in text or "unavailable" in text:

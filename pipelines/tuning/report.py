@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipelines.reports.page import (
     Block,
@@ -22,6 +21,7 @@ from pipelines.reports.page import (
     Table,
     Words,
 )
+from pipelines.runtime.nested import Tree
 from pipelines.tuning import figures as draw
 from pipelines.tuning.ledger import COMPLETE, FAILED, PRUNED
 from pipelines.tuning.results import Findings, Outcome
@@ -32,7 +32,7 @@ DECADES = ("nmse", "loss")  # metrics that are read in decades
 NOT_TOLD = ("epoch", "step", "seconds")
 
 
-def sweep_report(findings: Findings, space: Space, about: Mapping[str, Any], best_yaml: str, measured: str) -> Report:
+def sweep_report(findings: Findings, space: Space, about: Tree, best_yaml: str, measured: str) -> Report:
     """The report of a sweep.
 
     Args:
@@ -88,7 +88,7 @@ def _best(findings: Findings, best_yaml: str, measured: str) -> Section:
         if key not in NOT_TOLD
     ]
     text = f"Trial {best.trial.number}, {len(best.rows)} epochs; figures of its best epoch. "
-    text += "recon-train --config best.yaml repeats it" if not best.schedule.get("changes") else "See its schedule"
+    text += "recon-train --config best.yaml repeats it" if not best.changes else "See its schedule"
     text += f", and recon-evaluate measured it: {measured}." if measured else "."
     blocks: list[Block] = [
         Table(["Setting", "Value"], rows, n_words=2),
@@ -179,7 +179,7 @@ def _schedules(findings: Findings) -> Section:
     """What a population changed, and when."""
     rows: list[list[Cell | str]] = []
     for outcome in findings.outcomes:
-        for change in outcome.schedule.get("changes", []):
+        for change in outcome.changes:
             settings = ", ".join(f"{key} {_say(value)}" for key, value in change["set"].items())
             source = str(change["from_trial"])
             rows.append([str(outcome.trial.number), str(change["epoch"]), source, settings or "nothing"])
@@ -199,7 +199,7 @@ def _failures(findings: Findings) -> Section:
     return Section("Failures", "", [Facts(facts)] if facts else [])
 
 
-def _what_was_run(about: Mapping[str, Any]) -> Section:
+def _what_was_run(about: Tree) -> Section:
     environment = about["environment"]
     blocks: list[Block] = [Words([environment["command"]], code=True)] if "command" in environment else []
     facts = [(key.replace("_", " "), _say(value)) for key, value in {**about["settings"], **environment}.items()]
@@ -245,7 +245,7 @@ def _in_decades(metric: str) -> bool:
     return any(word in metric for word in DECADES)
 
 
-def _say(value: Any) -> str:
+def _say(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(value)
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import Namespace
@@ -17,19 +15,20 @@ import configs
 from pipelines.runs.checks import check_settings, open_data
 from pipelines.runs.config import expand_aliases, parse, settings_of
 from pipelines.runtime.bounds import MOST_CPUS
+from pipelines.runtime.nested import Tree, Value, keys, overlay
 from pipelines.runtime.stored import damaged, read_json
 from pipelines.tasks import TASKS
 from pipelines.training.recorder import COLUMNS
-from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings, flat
-from pipelines.tuning.ledger import Ledger, overlay
+from pipelines.tuning.kept import MOST_SAMPLES, KeptSweep, Request, Settings
+from pipelines.tuning.ledger import Ledger
 from pipelines.tuning.population import CHANGEABLE
 from pipelines.tuning.space import Point, Space, parse_space, read_space
-from recon.errors import InputError, check_choice
+from recon.errors import InputError, check_choice, nearest
 
 CORNERS = 24  # points that are built before any trial starts; more only where a value needs it
 SCHEDULERS = ("asha", "pbt", "none")
 SEARCHERS = ("random", "optuna")
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Value] = {
     "samples": 16,
     "scheduler": "asha",
     "searcher": "random",
@@ -45,7 +44,7 @@ DEFAULTS: dict[str, Any] = {
 LESS_IS_BETTER, MORE_IS_BETTER = ("loss", "nmse", "error"), ("psnr", "ssim", "accuracy", "consistency")
 
 
-def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
+def make_request(flags: Tree, argv: Sequence[str]) -> Request:
     """Put together what is asked for, and check it on the data, without a trial.
 
     Args:
@@ -56,7 +55,7 @@ def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
         InputError: an unknown key or flag, a value that the task refuses, a space that varies nothing, broken data.
     """
     plain = _parse(argv, flags)
-    known = list(flat(settings_of(plain)))
+    known = keys(settings_of(plain))
     path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None)
     space = read_space(path, known)
     given = {token[2:].partition("=")[0] for token in expand_aliases(argv) if token.startswith("--")}
@@ -65,8 +64,8 @@ def make_request(flags: Mapping[str, Any], argv: Sequence[str]) -> Request:
             raise InputError(f"{parameter.key} is varied by {path}: leave out --{parameter.key}, or take it out there")
     unknown = [key for key in space.sweep if key not in DEFAULTS]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], DEFAULTS, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(DEFAULTS)}"
+        near = nearest(unknown[0], DEFAULTS, 0.5)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(DEFAULTS)}"
         raise InputError(f"unknown key in {path}: sweep.{unknown[0]}: {hint}")
     chosen = {**DEFAULTS, **space.sweep, **{key: flags[key] for key in DEFAULTS if flags[key] is not None}}
     _check_numbers(chosen)
@@ -87,7 +86,7 @@ def read_request(path: Path) -> Request:
     kept = read_json(path, KeptSweep)
     try:
         config = _build(kept.config, {}, with_data=False)
-        space = parse_space(kept.space, list(flat(config)), str(path))
+        space = parse_space(kept.space, keys(config), str(path))
     except InputError as error:
         raise damaged(path, str(error)) from None
     return Request(config, space, kept.space, kept.settings)
@@ -117,19 +116,19 @@ def default_space(task: str, sample: bool) -> Path:
     return path
 
 
-def _parse(argv: Sequence[str], own: Mapping[str, Any]) -> Namespace:
+def _parse(argv: Sequence[str], own: Tree) -> Namespace:
     """recon-train's arguments; a mistyped flag may have been meant for recon-tune."""
     try:
         return parse(argv)
     except InputError as error:
         name = str(error).removeprefix("unknown option --").partition(":")[0]
-        near = difflib.get_close_matches(name, [key.replace("_", "-") for key in own], 1, 0.75)
+        near = nearest(name, [key.replace("_", "-") for key in own], 0.75)
         if near and str(error).startswith("unknown option"):
-            raise InputError(f"unknown option --{name}: did you mean --{near[0]}?") from None
+            raise InputError(f"unknown option --{name}: did you mean --{near}?") from None
         raise
 
 
-def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) -> dict[str, Any]:
+def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) -> dict[str, Value]:
     """The task's configuration for trials: one device, and no more threads and loaders than a trial's CPUs."""
     fixed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in space.fixed.items()]
     config = parse([*(f"--task={parse(argv).task}",), *fixed, *argv])
@@ -150,7 +149,7 @@ def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) ->
     )
 
 
-def _check_numbers(chosen: Mapping[str, Any]) -> None:
+def _check_numbers(chosen: Tree) -> None:
     """Refuse what cannot be a number of trials, epochs, CPUs or GPUs, from a flag or from the space."""
     least = {
         "samples": 1,
@@ -173,7 +172,7 @@ def _check_numbers(chosen: Mapping[str, Any]) -> None:
         raise InputError(f"--gpus-per-trial is {gpus}: a trial trains on one GPU or a share of it, such as 0.5")
 
 
-def _settings(chosen: Mapping[str, Any], config: Mapping[str, Any], storage: str | None) -> Settings:
+def _settings(chosen: Tree, config: Tree, storage: str | None) -> Settings:
     check_choice("scheduler", str(chosen["scheduler"]), SCHEDULERS)
     check_choice("searcher", str(chosen["searcher"]), SEARCHERS)
     gpus = chosen["gpus_per_trial"]
@@ -243,7 +242,7 @@ def _check_population(space: Space, settings: Settings) -> None:
         raise InputError("--scheduler pbt needs a population: give --samples 2 or more")
 
 
-def check_points(config: Mapping[str, Any], space: Space) -> None:
+def check_points(config: Tree, space: Space) -> None:
     """Build what the space's corners describe, without weights, and open their data.
 
     Raises:
@@ -259,7 +258,7 @@ def check_points(config: Mapping[str, Any], space: Space) -> None:
             raise InputError(f"the task refuses a point of the space ({values}): {error}") from None
 
 
-def _build(config: Mapping[str, Any], point: Point, with_data: bool) -> dict[str, Any]:
+def _build(config: Tree, point: Point, with_data: bool) -> dict[str, Value]:
     """Check a point of the space; gives its whole configuration."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(overlay(config, point), file, sort_keys=False)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
 from data_prep import replace_file
 from pipelines.runs.config import load, settings_of
+from pipelines.runtime.nested import Tree
 from pipelines.runtime.run_folder import write_csv, write_json
 from pipelines.tuning.ledger import COMPLETE, FAILED, Ledger, Row, Trial
-from pipelines.tuning.population import read_schedule
+from pipelines.tuning.population import Change, Schedule, read_schedule
 
 Objectives = Sequence[tuple[str, str]]
 """Metrics, and "max" or "min"; the first decides which trial is the best."""
@@ -28,13 +28,18 @@ class Outcome(NamedTuple):
         trial: see there.
         rows: its epochs.
         best: the one with the best first objective; empty where there is none.
-        schedule: of a population's member: its start and its changes.
+        schedule: of a population's member: its start and its changes; of others None.
     """
 
     trial: Trial
     rows: list[Row]
     best: Row
-    schedule: dict[str, Any]
+    schedule: Schedule | None
+
+    @property
+    def changes(self) -> list[Change]:
+        """What a population changed on the way."""
+        return self.schedule["changes"] if self.schedule else []
 
 
 class Findings(NamedTuple):
@@ -115,7 +120,7 @@ def write_table(path: Path, ledger: Ledger, findings: Findings) -> None:
     write_csv(path, [*columns, "folder"], rows)
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> object:
     return value if isinstance(value, (int, float, str)) else json.dumps(value)
 
 
@@ -124,7 +129,7 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
     config = settings_of(load(ledger.run_folder(best.trial.number) / "config.yaml"))
     config["trainer"] |= {"max_epochs": len(best.rows), "enable_progress_bar": True}
     head = f"# Trial {best.trial.number} of a sweep: recon-train --config {path.name} repeats it.\n"
-    if best.schedule.get("changes"):
+    if best.changes:
         head = (
             f"# The last settings of trial {best.trial.number} of a population. They changed on the way, so that no\n"
             f"# single configuration repeats it: trials/{best.trial.number:03d}/schedule.json tells them.\n"
@@ -133,12 +138,12 @@ def write_best(path: Path, ledger: Ledger, best: Outcome) -> None:
         temporary.write_text(head + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def write_summary(path: Path, findings: Findings, about: dict[str, Any]) -> None:
+def write_summary(path: Path, findings: Findings, about: Tree) -> None:
     """Write summary.json: how many trials ended how, the best, the median and the Pareto front."""
     trials = [outcome.trial for outcome in findings.outcomes]
     metric, _ = findings.objectives[0]
     values = [outcome.best[metric] for outcome in findings.outcomes if outcome.best]
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         **about,
         "objectives": [{"metric": name, "mode": direction} for name, direction in findings.objectives],
         "trials": {status: sum(trial.status == status for trial in trials) for status in {t.status for t in trials}},
@@ -156,9 +161,3 @@ def write_summary(path: Path, findings: Findings, about: dict[str, Any]) -> None
             "pareto_front": findings.front,
         }
     write_json(path, content)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """results.csv as it was written."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

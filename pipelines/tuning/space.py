@@ -10,19 +10,22 @@ sweep: {samples: 16}           # defaults of the command's flags
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from pipelines.runtime.nested import Tree, Value, leaves
 from pipelines.runtime.yaml_file import read_yaml
-from recon.errors import InputError
+from recon.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 KINDS = ("uniform", "loguniform", "int", "logint", "choice")
-Point = dict[str, Any]
+Point = dict[str, Value]
 """A value for each parameter that applies, by the task's dotted key."""
 
 
@@ -39,21 +42,21 @@ class Parameter:
 
     key: str
     kind: str
-    values: tuple[Any, ...]
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    values: tuple[Value, ...]
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def applies(self, point: Point) -> bool:
         """Whether it has a value beside these."""
         return all(key in point and point[key] in values for key, values in self.when.items())
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: Value) -> bool:
         """Whether the value is one of those to try."""
         if self.kind == "choice":
             return json.dumps(value) in map(json.dumps, self.values)
         low, high = self.values
         return type(value) in (int, float) and bool(low <= value <= high)
 
-    def suggest(self, trial: Any) -> Any:
+    def suggest(self, trial: BaseTrial) -> Value:
         """Ask an Optuna trial for a value."""
         if self.kind == "choice":  # as text: Optuna takes no lists
             return json.loads(trial.suggest_categorical(self.key, [json.dumps(value) for value in self.values]))
@@ -81,11 +84,11 @@ class Space:
     """
 
     parameters: tuple[Parameter, ...]
-    fixed: Mapping[str, Any]
-    sweep: Mapping[str, Any]
-    source: Mapping[str, Any]
+    fixed: Tree
+    sweep: Tree
+    source: Tree
 
-    def suggest(self, trial: Any) -> Point:
+    def suggest(self, trial: BaseTrial) -> Point:
         """A point, from an Optuna trial (a define-by-run space)."""
         point: Point = {}
         for parameter in self.parameters:
@@ -162,18 +165,18 @@ def read_space(path: Path, known: Sequence[str]) -> Space:
     return parse_space(content, known, str(path))
 
 
-def parse_space(content: Mapping[str, Any], known: Sequence[str], where: str) -> Space:
+def parse_space(content: Tree, known: Sequence[str], where: str) -> Space:
     """The space that a mapping describes; see :func:`read_space`."""
     source, content = content, dict(content)
     sweep = content.pop("sweep", {})
     if not isinstance(sweep, dict):
         raise InputError(f"sweep in {where} is {sweep!r}: give it flags of recon-tune, such as {{samples: 32}}")
     parameters: dict[str, Parameter] = {}
-    fixed: dict[str, Any] = {}
-    for key, value in _flat(content):
+    fixed: dict[str, Value] = {}
+    for key, value in leaves(content, _is_range):
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
+            near = nearest(key, known, 0.5)
+            hint = f"did you mean {near}?" if near else "recon-train --help lists them"
             raise InputError(f"unknown key in {where}: {key}: {hint}")
         _check_plain(key, value, where)
         if _is_range(value):
@@ -185,15 +188,7 @@ def parse_space(content: Mapping[str, Any], known: Sequence[str], where: str) ->
     return Space(tuple(_ordered(parameters, where)), fixed, sweep, source)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and not _is_range(value):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _check_plain(key: str, value: Any, where: str) -> None:
+def _check_plain(key: str, value: Value, where: str) -> None:
     """Refuse what YAML knows and a configuration does not, such as a date."""
     try:
         json.dumps(value, allow_nan=False)
@@ -201,11 +196,11 @@ def _check_plain(key: str, value: Any, where: str) -> None:
         raise InputError(f"{key} in {where} is {value!r}: give numbers, words, or lists of them") from None
 
 
-def _is_range(value: Any) -> bool:
-    return isinstance(value, dict) and bool(set(value) & {*KINDS, "when"})
+def _is_range(value: Value) -> bool:
+    return isinstance(value, Mapping) and bool(set(value) & {*KINDS, "when"})
 
 
-def _parameter(key: str, value: dict[str, Any], where: str) -> Parameter:
+def _parameter(key: str, value: Tree, where: str) -> Parameter:
     value = dict(value)
     when = value.pop("when", {})
     if len(value) != 1 or next(iter(value)) not in KINDS or not isinstance(when, dict):
@@ -220,7 +215,7 @@ def _parameter(key: str, value: dict[str, Any], where: str) -> Parameter:
     return Parameter(key, kind, tuple(values), conditions)
 
 
-def _number(value: Any) -> Any:
+def _number(value: Value) -> Value:
     """YAML reads 1e-4 as text."""
     try:
         return float(value) if isinstance(value, str) else value
@@ -228,7 +223,7 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _check_range(key: str, kind: str, values: list[Any], where: str) -> None:
+def _check_range(key: str, kind: str, values: list[Value], where: str) -> None:
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
     if not numbers or len(values) != 2 or values[0] > values[1]:
         raise InputError(f"{key} in {where}: {kind} takes [lowest, highest], not {values}")

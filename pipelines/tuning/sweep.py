@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import optuna
@@ -21,18 +21,25 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from pipelines.runtime.nested import Tree, Value
 from pipelines.tuning.ledger import ENDED, FAILED, Ledger, Trial, number_of, trial_name
+from pipelines.tuning.messages import Numbered, SweepSettings, TrialConfig
 from pipelines.tuning.population import CHANGEABLE
 from pipelines.tuning.progress import Progress
 from pipelines.tuning.request import Settings
 from pipelines.tuning.space import Parameter, Point, Space
 from pipelines.tuning.trial import run_trial
 
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial as TuneTrial
+    from ray.tune.search.sample import Domain
+
 TIME = "epochs"  # how far a trial is, in Ray's words
 KEPT_STATES = 4  # of each member of a population, so that none is gone when another wants it
 
 
-def trial_settings(folder: Path, config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def trial_settings(folder: Path, config: Tree, settings: Settings) -> SweepSettings:
     """What every trial is told: where, from what configuration, and how it reports."""
     return {
         "folder": str(folder.resolve()),  # a trial works in another directory
@@ -44,7 +51,7 @@ def trial_settings(folder: Path, config: Mapping[str, Any], settings: Settings) 
     }
 
 
-def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings: Settings) -> None:
+def run_sweep(ledger: Ledger, space: Space, config: Tree, settings: Settings) -> None:
     """Run all trials that have not ended, each from where it stopped, and new ones until there are enough.
 
     Args:
@@ -58,22 +65,23 @@ def run_sweep(ledger: Ledger, space: Space, config: Mapping[str, Any], settings:
     left = [trial for trial in ledger if trial.status not in ENDED]
     for trial in left:
         trial.starts = 0
-    constant = {"sweep": trial_settings(ledger.folder, config, settings)}
+    told = trial_settings(ledger.folder, config, settings)
+    parameters: dict[str, object] = {"sweep": told}
+    search = None
     if settings.searcher == "optuna":
         n_new = settings.samples - len(ledger.trials)
-        search: Any = _Search(ledger, space, settings, left)
-        parameters = constant
+        search = _Search(ledger, space, settings, left)
     else:
         for number, point in enumerate(space.random_points(settings.samples, settings.seed)):
             if number not in ledger.trials:
                 ledger.write(Trial(number, point))
         left = [trial for trial in ledger if trial.status not in ENDED]
-        n_new, search = 0, None
-        waiting = [{"number": trial.number, "point": trial.point} for trial in left]
-        parameters = {**constant, "trial": tune.grid_search(waiting)}
+        n_new = 0
+        waiting = [Numbered(number=trial.number, point=trial.point) for trial in left]
+        parameters["trial"] = tune.grid_search(waiting)
     if not left and not n_new:
         return
-    state = 0 if not constant["sweep"]["with_state"] else KEPT_STATES if settings.scheduler == "pbt" else 1
+    state = 0 if not told["with_state"] else KEPT_STATES if settings.scheduler == "pbt" else 1
     tuner = tune.Tuner(
         tune.with_resources(run_trial, {"cpu": settings.cpus, "gpu": settings.gpus}),
         param_space=parameters,
@@ -107,7 +115,9 @@ class _Search(OptunaSearch):
         modes = [mode for _, mode in settings.objectives]
         metrics = [metric for metric, _ in settings.objectives]
         storage = optuna.storages.InMemoryStorage()
-        directions: list[Any] = ["maximize" if mode == "max" else "minimize" for mode in modes]
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if mode == "max" else "minimize" for mode in modes
+        ]
         sampler = optuna.samplers.TPESampler(seed=settings.seed + len(ledger.trials))
         study = optuna.create_study(storage=storage, study_name="sweep", directions=directions, sampler=sampler)
         for trial in ledger:
@@ -126,7 +136,7 @@ class _Search(OptunaSearch):
             points_to_evaluate=[_encoded(space, trial.point) for trial in left] or None,
         )
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Numbered]:
         """The next point, with its number."""
         point = super().suggest(trial_id)
         if self.left:
@@ -134,9 +144,9 @@ class _Search(OptunaSearch):
         else:
             trial = Trial(max(self.ledger.trials, default=-1) + 1, point or {})
             self.ledger.write(trial)
-        return {"trial": {"number": trial.number, "point": trial.point}}
+        return {"trial": Numbered(number=trial.number, point=trial.point)}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
         """Hand on what has the metric; a trial that failed has none."""
         if isinstance(self.metric, list) or self.metric in result:
             super().on_trial_result(trial_id, result)
@@ -163,11 +173,11 @@ class _Population(PopulationBasedTraining):
         settings: Ray's.
     """
 
-    def __init__(self, max_epochs: int, **settings: Any) -> None:
+    def __init__(self, max_epochs: int, **settings: Value) -> None:
         super().__init__(**settings)
         self._max_epochs = max_epochs
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict) -> str:
         """Whether it goes on, pauses, or takes over another's state."""
         if result.get(TIME, 0) >= self._max_epochs:
             return TrialScheduler.CONTINUE
@@ -177,28 +187,28 @@ class _Population(PopulationBasedTraining):
 class _ASHA(ASHAScheduler):
     """ASHA that knows trials by their numbers, which stay when a sweep is resumed."""
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         """Take a trial into the lists; again, if it comes back."""
         super().on_trial_add(tune_controller, _numbered(trial))
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict) -> str:
         """Whether it goes on."""
         return super().on_trial_result(tune_controller, _numbered(trial), result)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: dict) -> None:
         """Note its last result."""
         super().on_trial_complete(tune_controller, _numbered(trial), result)
 
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         """Forget it."""
         super().on_trial_remove(tune_controller, _numbered(trial))
 
 
-def _numbered(trial: Any) -> Any:
-    return SimpleNamespace(trial_id=number_of(str(trial)))
+def _numbered(trial: object) -> TuneTrial:
+    return cast("TuneTrial", SimpleNamespace(trial_id=number_of(str(trial))))
 
 
-def _name(trial: Any) -> str:
+def _name(trial: TuneTrial) -> str:
     return trial_name(trial.config["trial"]["number"], trial.trial_id)
 
 
@@ -230,15 +240,16 @@ def _scheduler(settings: Settings, space: Space, ledger: Ledger) -> TrialSchedul
         reduction_factor=settings.reduction,
         stop_last_trials=False,
     )
+    nobody = cast("TuneController", None)
     for trial in ledger:
-        known = trial_name(trial.number, "before")
-        asha.on_trial_add(None, known)
+        known = cast("TuneTrial", trial_name(trial.number, "before"))  # ASHA asks for no more than the name
+        asha.on_trial_add(nobody, known)
         for epochs, row in enumerate(ledger.rows(trial.number), 1):
-            asha.on_trial_result(None, known, {**row, TIME: epochs})
+            asha.on_trial_result(nobody, known, {**row, TIME: epochs})
     return asha
 
 
-def _mutations(parameter: Parameter) -> Any:
+def _mutations(parameter: Parameter) -> list[Value] | Domain:
     if parameter.kind == "choice":
         return list(parameter.values)
     low, high = parameter.values
@@ -247,7 +258,7 @@ def _mutations(parameter: Parameter) -> Any:
     return (tune.loguniform if parameter.kind == "loguniform" else tune.uniform)(low, high)
 
 
-def _within(parameters: Mapping[str, Parameter], config: dict[str, Any]) -> dict[str, Any]:
+def _within(parameters: Mapping[str, Parameter], config: TrialConfig) -> TrialConfig:
     """Bring values that were multiplied back into their ranges."""
     point = config["trial"]["point"]
     for key, parameter in parameters.items():

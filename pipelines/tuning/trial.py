@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,8 +15,11 @@ from ray import tune
 from data_prep import replace_file
 from pipelines.runs.train import train
 from pipelines.runtime.memory import give_back_freed_memory, keep_freed_memory
-from pipelines.tuning.ledger import number_of, overlay, read_rows, trial_folder
+from pipelines.runtime.nested import overlay
+from pipelines.tuning.ledger import number_of, read_rows, trial_folder
+from pipelines.tuning.messages import SweepSettings, TrialConfig
 from pipelines.tuning.population import change_settings, start_schedule
+from pipelines.tuning.space import Point
 
 FAILED = "failed"  # the key of a report that ends a trial, with the reason
 PATIENCE = "60"  # seconds in which a trial that is pruned leaves its process to the next one
@@ -36,7 +37,7 @@ class Reporter(pl.callbacks.Checkpoint):
         config: the trial's, see :func:`run_trial`.
     """
 
-    def __init__(self, folder: Path, number: int, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, number: int, config: TrialConfig) -> None:
         self.folder, self.number, self.config = folder, number, config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -56,7 +57,7 @@ class Reporter(pl.callbacks.Checkpoint):
             tune.report({**rows[-1], "epochs": len(rows)}, checkpoint=state)
 
 
-def run_trial(config: dict[str, Any]) -> None:
+def run_trial(config: TrialConfig) -> None:
     """Train one trial to its end, from its start or from where it stopped.
 
     What would happen again in the same way (a loss that is not finite, settings that cannot work) is reported as the
@@ -94,7 +95,7 @@ def _free_memory() -> None:
     give_back_freed_memory()  # also what an ended thread has freed
 
 
-def _prepare(folder: Path, number: int, point: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
+def _prepare(folder: Path, number: int, point: Point, sweep: SweepSettings) -> list[str]:
     """Bring the run folder to the state to go on from; gives recon-train's arguments."""
     state = tune.get_checkpoint()
     if state is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -22,7 +23,6 @@ import yaml
 from pipelines.commands import train, tune
 from pipelines.runtime.cluster import PREFIX, _temporary_folder
 from pipelines.tuning.ledger import Ledger
-from pipelines.tuning.results import read_table
 from tests.pipelines.test_bad_input import refuse
 from tests.pipelines.test_report import CHROMIUM, browser  # noqa: F401
 from tests.pipelines.test_train import assert_same_run, command, table
@@ -124,6 +124,12 @@ def space(tmp_path_factory) -> Path:
 
 def flags(data: Path, space: Path, out: Path, *more: str) -> list[str]:
     return ["--task=mri", f"--data={data}", f"--space={space}", f"--out={out}", "--reduction=2", *more]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """results.csv as it was written."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def statuses(sweep: Path) -> dict[int, str]:

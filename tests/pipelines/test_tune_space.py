@@ -18,15 +18,16 @@ import configs
 from pipelines.commands import train, tune
 from pipelines.runs.checkpoints import read_checkpoint
 from pipelines.runs.config import parse, settings_of
-from pipelines.tuning.ledger import Ledger, Trial, overlay, read_rows
+from pipelines.runtime.nested import keys, overlay
+from pipelines.tuning.ledger import Ledger, Trial, read_rows
 from pipelines.tuning.population import change_settings, read_schedule, start_schedule
-from pipelines.tuning.request import default_space, flat, make_request, objective_of
+from pipelines.tuning.request import default_space, make_request, objective_of
 from pipelines.tuning.results import find
 from pipelines.tuning.space import parse_space
 from recon.errors import InputError
 from tests.conftest import TINY
 
-KNOWN = list(flat(settings_of(parse([]))))
+KNOWN = keys(settings_of(parse([])))
 CONTENT = {
     "network": {
         "blur": {"choice": [1, 3], "when": {"network.sampling": "aps"}},  # before what it depends on
