@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.fastmri.inputs import KSPACE
-from data_prep.hounsfield.inputs import SERIES, VOLUMES
-from data_prep.lodopab.inputs import SINOGRAMS
 from jsonargparse import Namespace
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -22,12 +19,16 @@ from data_prep import (
     bundled_ct,
     bundled_mri,
 )
+from data_prep.fastmri.inputs import KSPACE
+from data_prep.hounsfield.inputs import SERIES, VOLUMES
+from data_prep.lodopab.inputs import SINOGRAMS
 from data_prep.storage.notes import note
 from pipelines.classification.kind import CLASSIFICATION
 from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.preparation import Preparation
+from pipelines.runtime.nested import Tree
 from recon.networks import ResNet, UNet
 
 
@@ -42,7 +43,7 @@ class BundledSample(NamedTuple):
         instead: the data that it says something of.
     """
 
-    folder: Callable[[Mapping[str, Any]], Path | None]
+    folder: Callable[[Tree], Path | None]
     name: str
     content: str
     not_about: str
@@ -67,7 +68,7 @@ class TaskRow(NamedTuple):
     dataset: type[Any]
     networks: Mapping[str, NetworkEntry]
     layout: str
-    fixed: Mapping[str, Any] = {}
+    fixed: Tree = {}
     sample: BundledSample | None = None
     inputs: tuple[InputFiles, ...] = ()
     preparation: Preparation | None = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from data_prep import LabelledImage, stable_seed
 from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.nested import Tree
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
@@ -58,8 +58,8 @@ class ClassificationTask(TrainedTask):
         self,
         network: nn.Module,
         loss: nn.CrossEntropyLoss | None = None,
-        optimizer: Mapping[str, Any] | None = None,
-        scheduler: Mapping[str, Any] | None = None,
+        optimizer: Tree | None = None,
+        scheduler: Tree | None = None,
         n_epochs: int = 1,
         seed: int = 0,
         max_shift: int = 16,

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jsonargparse import Namespace
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from pipelines.reconstruction.task import ReconstructionTask
 from pipelines.reconstruction.volumes import Job, reconstruct_all
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.runtime.bounds import BATCH_SIZE, PHOTONS
+from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.shell import Parser, real, run_command, size_flag, whole
 from pipelines.tasks import TASKS, TaskRow, say_aloud
@@ -222,7 +223,7 @@ def _made_by(path: Path) -> str:
         return str(file.attrs.get("made_by"))
 
 
-def _input_settings(config: Namespace) -> dict[str, Any]:
+def _input_settings(config: Namespace) -> dict[str, Value]:
     """The run's settings that decide what the network is given of a file; the challenge is each file's own."""
     return {key: config.dataset[key] for kind in TASKS[config.task].inputs for key in kind.settings}
 

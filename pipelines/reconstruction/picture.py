@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +16,7 @@ from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.reports.png import save_figure
 from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.nested import Value
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, equivariance, psnr
 
@@ -61,7 +61,7 @@ def save_picture(path: Path, run: AnyRun, settings: Settings, note: str) -> None
     nmse = "exact: bit for bit equal" if bool(eq.equal[0]) else f"NMSE_eq {float(eq.nmse[0]):.1e}"
     top = float(batch.data_range if target is not None else expected.amax())
     error = expected * 0 if target is None else reconstruction - target
-    panels: list[tuple[str, np.ndarray | None, dict[str, Any]]] = [
+    panels: list[tuple[str, np.ndarray | None, dict[str, Value]]] = [
         (f"input ({dataset.baselines[dataset.baseline]})\n{decibel(before)}", pixels(before), {"vmin": 0, "vmax": top}),
         (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),
         ("target\n ", shown(target), {"vmin": 0, "vmax": top}),
@@ -90,12 +90,12 @@ def save_picture(path: Path, run: AnyRun, settings: Settings, note: str) -> None
         save_figure(path, figure)
 
 
-def _diverging(difference: torch.Tensor) -> dict[str, Any]:
+def _diverging(difference: torch.Tensor) -> dict[str, Value]:
     size = float(difference.abs().max()) or 1e-12
     return {"vmin": -size, "vmax": size, "cmap": "RdBu_r"}
 
 
-def _draw(axes: Axes, title: str, image: np.ndarray | None, style: dict[str, Any]) -> None:
+def _draw(axes: Axes, title: str, image: np.ndarray | None, style: dict[str, Value]) -> None:
     if image is None:  # the file has no target
         axes.set_axis_off()
         return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,7 @@ from torchmetrics import MetricCollection
 
 from data_prep import Sample, stable_seed
 from pipelines.runtime.arithmetic import exact_arithmetic
+from pipelines.runtime.nested import Tree
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
@@ -95,8 +95,8 @@ class ReconstructionTask(TrainedTask):
         self,
         network: nn.Module,
         loss: ReconstructionLoss | None = None,
-        optimizer: Mapping[str, Any] | None = None,
-        scheduler: Mapping[str, Any] | None = None,
+        optimizer: Tree | None = None,
+        scheduler: Tree | None = None,
         clamp: float = 6.0,
         seed: int = 0,
         max_shift: int = 16,

@@ -17,6 +17,7 @@ from torch import Tensor
 from typing_extensions import TypeAliasType, TypedDict
 
 from pipelines.runs.config import load
+from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.stored import Count, as_kind, check_regular, damaged
 from pipelines.tasks import TASKS, network_of
@@ -44,7 +45,7 @@ class OptimizerState(TypedDict):
     """Of torch's optimizers: what each parameter has, by its number, and the settings of each group."""
 
     state: dict[Count, dict[str, Dense | float | None]]
-    param_groups: list[dict[str, Any]]
+    param_groups: list[dict[str, Value]]
 
 
 class Recorded(TypedDict):
@@ -81,7 +82,7 @@ class TrainingState(Weights):
     loops: dict[str, dict[str, Progress]]
     callbacks: Callbacks
     optimizer_states: Annotated[list[OptimizerState], Len(1, 1)]
-    lr_schedulers: Annotated[list[dict[str, Any]], Len(1, 1)]
+    lr_schedulers: Annotated[list[dict[str, Value]], Len(1, 1)]
     Loaders: Place
 
 
@@ -120,7 +121,7 @@ def build_task(config: Namespace) -> Any:
     return row.kind.build_task(config, network_of(config), row.dataset)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Value]:
     """Read a checkpoint, data only: nothing in it can run.
 
     Raises:
@@ -142,7 +143,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(task: TrainedTask, path: Path) -> dict[str, Any]:
+def load_weights(task: TrainedTask, path: Path) -> dict[str, Value]:
     """Load a checkpoint's weights into the task's network; gives the whole checkpoint.
 
     Raises:
@@ -167,7 +168,7 @@ def load_weights(task: TrainedTask, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_state(task: TrainedTask, path: Path) -> dict[str, Any]:
+def read_state(task: TrainedTask, path: Path) -> dict[str, Value]:
     """Load a checkpoint's weights, and make sure that a training can go on from it; gives the whole checkpoint.
 
     Raises:

@@ -21,6 +21,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import configs
 from pipelines.runtime.bounds import check_bounds
+from pipelines.runtime.nested import Value
 from pipelines.runtime.shell import add_version
 from pipelines.runtime.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
 from pipelines.tasks import TASKS
@@ -167,7 +168,7 @@ def load(path: Path) -> Namespace:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
-def settings_of(config: Namespace) -> dict[str, Any]:
+def settings_of(config: Namespace) -> dict[str, Value]:
     """The settings alone, as a run folder's ``config.yaml`` records them, not where they came from."""
     return {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS}
 
@@ -191,9 +192,9 @@ def expand_aliases(argv: Sequence[str]) -> list[str]:
     return out
 
 
-def _peek(argv: Sequence[str]) -> dict[str, Any]:
+def _peek(argv: Sequence[str]) -> dict[str, Value]:
     """What chooses the defaults (the task, the data folder, the network), before anything else is parsed."""
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     for name, value in _options(argv):
         if name == "config" and value is not None:
             content = _read_yaml(Path(value))
@@ -217,7 +218,7 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield name, value if equals else following
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Value]:
     return read_yaml(path, "the configuration", "give another --config", "--print_config prints")
 
 

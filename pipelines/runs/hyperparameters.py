@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pipelines.runs.config import settings_of
+from pipelines.runtime.nested import Tree
 
 _LEFT_OUT = {"trainer", "evaluation", "data", "threads"}  # where and how, not what was trained
 _KEPT = ("trainer.max_epochs", "trainer.precision")
 
 
-def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: Mapping[str, Any]) -> None:
+def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: Tree) -> None:
     """Add one row to the table.
 
     Args:
@@ -29,7 +29,7 @@ def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: M
     logger.finalize("finished")
 
 
-def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
+def final_figures(summary: Tree) -> dict[str, float]:
     """The numbers of a summary as ``protocol/figure``: means over volumes and errors of shifts, without counts."""
     figures: dict[str, float] = {}
     for protocol, part in summary.items():

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipelines.measuring.kind import AnyRun, Run
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
+from pipelines.runtime.nested import Tree
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
 
 
 def open_runs(
-    paths: Sequence[str], data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
+    paths: Sequence[str], data: str | None = None, split: str | None = None, dataset: Tree | None = None
 ) -> list[AnyRun]:
     """Open runs of one task and give them distinct names; see :func:`open_run`.
 
@@ -29,9 +29,7 @@ def open_runs(
     return [run._replace(name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def open_run(
-    path: Path, data: str | None = None, split: str | None = None, dataset: Mapping[str, Any] | None = None
-) -> AnyRun:
+def open_run(path: Path, data: str | None = None, split: str | None = None, dataset: Tree | None = None) -> AnyRun:
     """Open a run folder (its best checkpoint) or one checkpoint of a run.
 
     Args:

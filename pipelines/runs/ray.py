@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 
@@ -23,6 +22,7 @@ from pipelines.runtime.cluster import (
     here,
     ray_cluster,
 )
+from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import make_folder, write_config
 from pipelines.runtime.shell import Interrupted, command_line
 from pipelines.runtime.stored import read_json, read_text
@@ -125,7 +125,7 @@ def _fit(config: Namespace, folder: Path, resources: dict[str, float]) -> None:
     shutil.rmtree(state, ignore_errors=True)
 
 
-def _train_as_worker(settings: dict[str, Any]) -> None:
+def _train_as_worker(settings: dict[str, Value]) -> None:
     """What each process does: resume the run folder's training, as one of many."""
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
     from ray import train as ray_train
@@ -149,7 +149,7 @@ def _train_as_worker(settings: dict[str, Any]) -> None:
 
 
 def _report(config: Namespace, folder: Path) -> None:
-    summary = read_json(folder / "summary.json", dict[str, Any])
+    summary = read_json(folder / "summary.json", dict[str, Value])
     row, parts = TASKS[config.task], {name: part for name, part in summary.items() if isinstance(part, dict)}
     row.kind.print_tables({folder.name: parts}, str(summary["data"]), row.dataset)
     print(f"Picture: {folder / 'summary.png'}")

@@ -6,11 +6,11 @@ optimizer and the schedule (see ``TrainedTask.on_load_checkpoint``) may differ f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from jsonargparse import Namespace
 
+from pipelines.runtime.nested import Tree
 from pipelines.training.loaders import check_place
 from recon.errors import InputError
 
@@ -42,9 +42,7 @@ def check_changes(before: Namespace, now: Namespace) -> None:
             raise InputError(f"--resume cannot change {key}: start another run with it")
 
 
-def check_state(
-    before: Namespace, now: Namespace, checkpoint: Mapping[str, Any], n_processes: int | None = None
-) -> None:
+def check_state(before: Namespace, now: Namespace, checkpoint: Tree, n_processes: int | None = None) -> None:
     """Refuse settings that do not go with the state a run is in.
 
     Args:

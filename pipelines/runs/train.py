@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +20,7 @@ from pipelines.runs.checks import check_limits, one_line, open_data
 from pipelines.runs.config import given_options, load, parse, settings_of
 from pipelines.runs.hyperparameters import log_hyperparameters
 from pipelines.runs.resume import check_changes, check_state
+from pipelines.runtime.nested import Tree, Value
 from pipelines.runtime.run_folder import (
     check_run_folder,
     make_folder,
@@ -40,7 +40,7 @@ from recon.errors import InputError
 FOLDER_VARIABLE = "RECON_RUN_FOLDER"  # how the processes that Lightning starts for more devices find the run folder
 
 
-def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Mapping[str, Any] | None = None) -> None:
+def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Tree | None = None) -> None:
     """Train in this process, or in one of those that share the training.
 
     Args:
@@ -59,7 +59,7 @@ def train_configured(
     config: Namespace,
     before: Namespace | None,
     callbacks: Sequence[pl.Callback] = (),
-    placement: Mapping[str, Any] | None = None,
+    placement: Tree | None = None,
 ) -> None:
     """Train as :func:`train` does, what a configuration describes.
 
@@ -168,7 +168,7 @@ def build_trainer(
     folder: Path,
     callbacks: Sequence[pl.Callback],
     step: int = 0,
-    placement: Mapping[str, Any] | None = None,
+    placement: Tree | None = None,
 ) -> pl.Trainer:
     """Lightning's trainer with our callbacks, TensorBoard (its events from ``step`` on are new) and sampler.
 
@@ -214,7 +214,7 @@ def _best(folder: Path) -> Path:
     return folder / "checkpoints" / "best.ckpt"
 
 
-def finish(run: AnyRun) -> dict[str, Any]:
+def finish(run: AnyRun) -> dict[str, Value]:
     """Measure the best checkpoint and write summary.json, summary.png and the table on the terminal.
 
     Returns:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data_prep import stable_seed
+from pipelines.runtime.nested import Value
 from recon.errors import InputError
 
 GPU_CHECKS = 50  # steps on a GPU between two looks at the loss
@@ -63,7 +64,7 @@ class TrainedTask(pl.LightningModule):
         optimizer, scheduler = self.make_optimizer(self.network.parameters())
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Value]) -> None:
         """Let a resumed run go on with its configuration's settings, not with those that the checkpoint was made with.
 
         The checkpoint gives the state (moments, epochs done). The learning rate is the one that the settings lead to

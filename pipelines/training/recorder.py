@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data_prep import replace_file
+from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import write_csv
 from pipelines.runtime.shell import Interrupted, command_line
 from pipelines.training.base import TrainedTask
@@ -44,12 +45,12 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self._old_handlers: dict[int, Any] = {}
         self._epoch_start = time.monotonic()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Value]:
         """The rows so far, the best figure, and the running mean of the epoch's loss."""
         loss_sum = float(self._loss_sum)
         return {"rows": self.rows, "best": self.best, "loss_sum": loss_sum, "n_samples": self._n_samples}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Value]) -> None:
         """Go on from there."""
         self.rows, self.best = state_dict["rows"], state_dict["best"]
         self._loss_sum, self._n_samples = state_dict["loss_sum"], state_dict["n_samples"]
