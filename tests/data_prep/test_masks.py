@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import h5py
 import pytest
 import torch
 
-from data_prep import MASK_TYPES, check_mask, make_mask, stable_seed
+from data_prep import MASK_TYPES, FastMRIDataset, check_mask, make_mask, stable_seed
 from recon.errors import InputError
+from tests.data_prep.files import write_volume
 
 
 @pytest.mark.parametrize("mask_type", MASK_TYPES)
@@ -99,3 +101,22 @@ def test_an_empty_mask_is_the_only_one_that_is_not_fastmris():
 def test_a_mask_that_is_always_empty_is_refused():
     with pytest.raises(InputError, match="measures none of 40 columns: raise the former or lower the latter"):
         make_mask("random", 40, (1e-9,), (10**8,), (1,))
+
+
+def test_files_without_a_mask_that_seem_undersampled_are_told_of(tmp_path):
+    for name in ("a", "b", "c"):
+        write_volume(tmp_path / f"{name}.h5")
+    for name in ("b", "c"):
+        with h5py.File(tmp_path / f"{name}.h5", "a") as file:
+            file["kspace"][..., 5:30:2] = 0
+    (note,) = FastMRIDataset(tmp_path, None, progress=False).notes()
+    assert note.startswith(f"{tmp_path / 'b.h5'} and 1 more without a mask, but with columns of zeros between others")
+
+
+def test_a_mask_that_cannot_be_made_is_refused_early(tmp_path):
+    write_volume(tmp_path / "wide.h5")
+    write_volume(tmp_path / "narrow.h5", size=(48, 8), image_size=(8, 8))
+    options = {"mask_type": "equispaced_fraction", "center_fractions": [0.2], "accelerations": [4]}
+    dataset = FastMRIDataset(tmp_path, None, progress=False, **options)
+    with pytest.raises(InputError, match=r"narrow\.h5 cannot have the run's mask"):
+        dataset.check()
