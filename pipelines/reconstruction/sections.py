@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.reconstruction.qualities import BASELINES
 from pipelines.reconstruction.subjects import TIE
 from pipelines.reports import figures
+from pipelines.reports.drawing import log_scale
 from pipelines.reports.facts import Cases, Findings, protocol_name
 from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Series, Table, Words
 from pipelines.reports.tables import (
@@ -149,7 +150,7 @@ def _heat_maps(findings: Findings) -> list[Figure]:
     maps = {series: found for series, found in maps.items() if found}
     if not maps:
         return []
-    scale = figures.log_scale([value for found in maps.values() for value in found.values()])
+    scale = log_scale([value for found in maps.values() for value in found.values()])
     panels = []
     for series, found in maps.items():
         label = f"exact at {sum(value == 0 for value in found.values())} of {len(found)} shifts"
