@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.classification.task import ClassificationTask
-from pipelines.reconstruction.subjects import TIE
+from pipelines.measuring.margins import TIE
 from pipelines.training.loaders import ClassificationDataset
 from recon.errors import InputError
 from recon.metrics import equals_own_shift

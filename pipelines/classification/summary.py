@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from pipelines.reconstruction.qualities import Row
-from pipelines.reconstruction.summary import summarise_margins
+from pipelines.measuring.margins import summarise_margins
+from pipelines.measuring.rows import Row
 from pipelines.runtime.shell import terminal
 
 

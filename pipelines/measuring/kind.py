@@ -18,11 +18,11 @@ from pipelines.classification.subjects import ImageGroup, image_groups
 from pipelines.classification.task import ClassificationTask
 from pipelines.reconstruction import protocols, subjects, summary
 from pipelines.reconstruction.examples import draw_examples
+from pipelines.reconstruction.found import Collected
 from pipelines.reconstruction.picture import save_picture
 from pipelines.reconstruction.protocols import Settings
 from pipelines.reconstruction.qualities import Row
 from pipelines.reconstruction.report import evaluation_report
-from pipelines.reports import Collected
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.training.base import TrainedTask
 from pipelines.training.loaders import AnyDataset, ClassificationDataset, ReconstructionDataset

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from data_prep import Sample, center_crop
+from pipelines.reconstruction.found import Collected, Example, Place
 from pipelines.reconstruction.protocols import Row, Settings
 from pipelines.reconstruction.task import denormalise
-from pipelines.reports import Collected, Example, Place
 from pipelines.runs.open import Run
 from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from data_prep import Sample
+from pipelines.measuring.rows import Row
 from pipelines.reconstruction.subjects import Subject
 from recon.metrics import NMSE, PSNR, SSIM, nmse, psnr, ssim
 from recon.physics.ct import MU_MAX, attenuation_to_hu
 
 BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "tv": "TV"}  # what needs no training, and its name
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
-
-
-class Row(NamedTuple):
-    """One figure of one case; a row of results.csv, without its run."""
-
-    protocol: str
-    volume: str
-    slice: int | str
-    shift_y: float | str
-    shift_x: float | str
-    metric: str
-    value: float | str
-    status: str  # ok, exact (outputs equal bit for bit; PSNR_eq is infinite and left out), or tie
 
 
 class VolumeQuality:

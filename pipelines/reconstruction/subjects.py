@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from data_prep import OUTSIDE, OutsideImage, Sample, center_crop, outside_images
+from pipelines.measuring.margins import TIE
 from pipelines.reconstruction.task import ReconstructionTask
 from pipelines.training.loaders import ReconstructionDataset
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
 from recon.networks import record_margins
-
-TIE = 1e-12  # scores are float64 sums; equal ones differ by rounding, 1e-15, and distinct ones by 2e-7 or more
 
 
 class Passed(NamedTuple):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from pipelines.reconstruction.qualities import BASELINES, Row
+from pipelines.measuring.margins import summarise_margins
+from pipelines.measuring.rows import Row
+from pipelines.reconstruction.qualities import BASELINES
+from pipelines.runtime.nested import Tree, Value
 from pipelines.runtime.shell import terminal
 
 SHIFT_ERRORS = {
@@ -17,10 +19,9 @@ SHIFT_ERRORS = {
     "max_abs": ("max",), "dpsnr": ("mean", "max"),
 }  # fmt: skip
 AGREEMENTS = ("psnr_eq", "ssim_eq")  # of identical outputs: infinite, and 1
-NEAREST = 5  # inputs named as nearest to a tie
 
 
-def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> dict[str, Value]:
     """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
 
     Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no figure
@@ -34,7 +35,7 @@ def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None
     by_protocol: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_protocol[row.protocol].append(row)
-    summary: dict[str, Any] = {}
+    summary: dict[str, Value] = {}
     for protocol, found in by_protocol.items():
         if protocol == "margins":
             summary[protocol] = summarise_margins(found)
@@ -51,13 +52,13 @@ def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None
     return summary
 
 
-def _statistics(values: Sequence[float]) -> dict[str, Any]:
+def _statistics(values: Sequence[float]) -> dict[str, Value]:
     """Mean, twice the sample standard deviation (n - 1, as fastmri.evaluate has it; 0 for one value), and number."""
     two_sd = float(2 * np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "two_sd": two_sd, "n": len(values)}
 
 
-def _quality(rows: Sequence[Row]) -> dict[str, Any]:
+def _quality(rows: Sequence[Row]) -> dict[str, Value]:
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row.metric not in SHIFT_ERRORS:
@@ -65,7 +66,7 @@ def _quality(rows: Sequence[Row]) -> dict[str, Any]:
     return {metric: _statistics(found) for metric, found in values.items()}
 
 
-def _shift_errors(rows: Sequence[Row]) -> dict[str, Any]:
+def _shift_errors(rows: Sequence[Row]) -> dict[str, Value]:
     cases = [row for row in rows if row.metric == "nmse_eq"]
     if not cases:
         return {}
@@ -85,7 +86,7 @@ def _shift_errors(rows: Sequence[Row]) -> dict[str, Any]:
     return part
 
 
-def _counts(cases: Sequence[Row]) -> dict[str, Any]:
+def _counts(cases: Sequence[Row]) -> dict[str, Value]:
     """How many cases there are, how many of them are ties, and of how many others NMSE_eq has no value."""
     part = {"n_cases": len(cases), "n_ties": sum(row.status == "tie" for row in cases)}
     n_blank = sum(row.status == "ok" and row.value == "" for row in cases)
@@ -97,9 +98,9 @@ def _values(rows: Sequence[Row], metric: str) -> list[float]:
     return [float(row.value) for row in rows if row.metric == metric and row.status not in left_out and row.value != ""]
 
 
-def _physical(rows: Sequence[Row]) -> dict[str, Any]:
+def _physical(rows: Sequence[Row]) -> dict[str, Value]:
     """The errors of each step, for shifts by whole pixels and by fractions of one."""
-    part: dict[str, Any] = {}
+    part: dict[str, Value] = {}
     for kind in ("whole", "fractional"):
         found = [row for row in rows if _is_whole(row) == (kind == "whole")]
         cases = [row for row in found if row.metric == "nmse_eq"]
@@ -116,42 +117,22 @@ def _is_whole(row: Row) -> bool:
     return float(row.shift_y).is_integer() and float(row.shift_x).is_integer()
 
 
-def summarise_margins(rows: Sequence[Row]) -> dict[str, Any]:
-    """Smallest and median margin of each level, and the slices nearest to a tie."""
-    levels = sorted({row.metric for row in rows}, key=lambda metric: int(metric.rpartition("_")[2]))
-    values = {level: [float(row.value) for row in rows if row.metric == level] for level in levels}
-    nearest = sorted(rows, key=lambda row: float(row.value))[:NEAREST]
-    return {
-        "levels": [{"min": min(found), "median": float(np.median(found))} for found in values.values()],
-        "n_ties": len({(row.volume, row.slice) for row in rows if row.status == "tie"}),
-        "nearest": [
-            {
-                "volume": row.volume,
-                "slice": int(row.slice),
-                "level": int(row.metric.rpartition("_")[2]),
-                "margin": float(row.value),
-            }
-            for row in nearest
-        ],
-    }
-
-
-def n_counted(part: Mapping[str, Any]) -> int:
+def n_counted(part: Tree) -> int:
     """How many cases of a protocol are no ties."""
     return int(part["n_cases"] - part["n_ties"])
 
 
-def all_exact(part: Mapping[str, Any]) -> bool:
+def all_exact(part: Tree) -> bool:
     """Whether all outputs of a protocol are equal bit for bit, ties aside."""
     return 0 < part.get("n_exact", 0) == n_counted(part)
 
 
-def only_ties(part: Mapping[str, Any]) -> bool:
+def only_ties(part: Tree) -> bool:
     """Whether a protocol met nothing but ties."""
     return n_counted(part) == 0
 
 
-def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
+def print_tables(summaries: Mapping[str, Tree], note: str) -> None:
     """Print the quality of the runs under their baselines, and their equivariance by protocol.
 
     Args:
@@ -161,7 +142,7 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
     console = terminal(104)
     console.print(f"\n{note}", style="bold")
     quality = _table("Quality", "PSNR (dB)", "SSIM", "NMSE", "cases")
-    baselines: list[Any] = []
+    baselines: list[Tree] = []
     for run, summary in summaries.items():
         for key, name in BASELINES.items():
             if key in summary and summary[key] not in baselines:
@@ -184,7 +165,7 @@ def print_tables(summaries: Mapping[str, Mapping[str, Any]], note: str) -> None:
     console.print(shifts, _SHIFT_CAPTION)
 
 
-def _smallest_margin(summary: Mapping[str, Any]) -> str:
+def _smallest_margin(summary: Tree) -> str:
     levels = summary.get("margins", {}).get("levels")
     return f"{min(level['min'] for level in levels):.1e}" if levels else ""
 
@@ -202,7 +183,7 @@ _SHIFT_CAPTION = (
 )
 
 
-def _quality_cells(part: Mapping[str, Any]) -> list[str]:
+def _quality_cells(part: Tree) -> list[str]:
     digits = {"psnr": 2, "ssim": 4, "nmse": 4}
     if "psnr" not in part:
         return ["not measured", "", "", "0"]
@@ -213,7 +194,7 @@ def _quality_cells(part: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _shift_cells(part: Mapping[str, Any], margin: str) -> list[str]:
+def _shift_cells(part: Tree, margin: str) -> list[str]:
     def said(key: str, form: str) -> str:
         if key not in part:
             return ""

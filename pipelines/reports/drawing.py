@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TypedDict
 
 import matplotlib
@@ -21,13 +22,6 @@ TEXT, QUIET, RULE = "#010203", "#010204", "#010205"  # stand for the page's own
 EXACT = "#56b4e9"
 MARKERS = "os^DvP"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-STYLE: dict[str, object] = {
-    "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "text.color": TEXT, "axes.labelcolor": QUIET, "xtick.labelcolor": QUIET, "ytick.labelcolor": QUIET,
-    "axes.edgecolor": RULE, "xtick.color": RULE, "ytick.color": RULE, "grid.color": RULE, "grid.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
-    "axes.axisbelow": True, "text.parse_math": False, "axes.formatter.use_mathtext": False, "svg.fonttype": "none",
-}  # fmt: skip
 _OF_THE_PAGE = {TEXT: "currentColor", QUIET: "var(--quiet, #666)", RULE: "var(--rule, #ccc)"} | {
     light: f"var(--series-{number}, {light})" for number, (light, _) in enumerate(COLOURS, 1)
 }
@@ -39,6 +33,17 @@ class Marker(TypedDict):
     marker: str
     markersize: float
     markeredgewidth: float
+
+
+def page_style() -> AbstractContextManager[None]:
+    """While it is entered, plots are drawn for the page: its text sizes, and colours that stand for its own."""
+    return matplotlib.rc_context({
+        "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
+        "text.color": TEXT, "axes.labelcolor": QUIET, "xtick.labelcolor": QUIET, "ytick.labelcolor": QUIET,
+        "axes.edgecolor": RULE, "xtick.color": RULE, "ytick.color": RULE, "grid.color": RULE, "grid.linewidth": 0.6,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
+        "axes.axisbelow": True, "text.parse_math": False, "axes.formatter.use_mathtext": False, "svg.fonttype": "none",
+    })  # fmt: skip
 
 
 def log_scale(values: Sequence[float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipelines.reports.drawing import EXACT, STYLE, TEXT, as_svg, colour, decades, log_axis, marker, new_axes
+from pipelines.reports.drawing import EXACT, TEXT, as_svg, colour, decades, log_axis, marker, new_axes, page_style
 
 HEAT = "inferno"
 LOW, HIGH = to_rgba("#2166ac"), to_rgba("#d6430a")  # of signed differences, which are transparent at zero
@@ -37,7 +37,7 @@ def heat_map(name: str, cells: Mapping[tuple[int, int], float], scale: tuple[flo
     for (y, x), value in cells.items():
         place = (math.log10(value) - low) / (high - low) if value else 0.0
         pixels[y - ys[0], x - xs[0]] = matplotlib.colormaps[HEAT](place) if value else to_rgba(EXACT)
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(2.4, 2.3)
         extent = (xs[0] - 0.5, xs[-1] + 0.5, ys[-1] + 0.5, ys[0] - 0.5)
         axes.imshow(pixels, extent=extent, interpolation="none", aspect="equal")
@@ -51,7 +51,7 @@ def heat_map(name: str, cells: Mapping[tuple[int, int], float], scale: tuple[flo
 
 def colour_bar(name: str, scale: tuple[float, float], label: str) -> str:
     """The colours of :func:`heat_map`, with the one of "exact" at the left."""
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(3.3, 0.6)
         low, high = map(math.log10, scale)
         start = low - 0.26 * (high - low)
@@ -65,7 +65,7 @@ def colour_bar(name: str, scale: tuple[float, float], label: str) -> str:
 
 def difference_bar(name: str, size: float, label: str) -> str:
     """The colours of :func:`difference_png` from -size to size."""
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(3.3, 0.6)
         axes.imshow(np.linspace(0, 1, 256)[None], extent=(-1, 1, 0, 1), cmap=_signed(), aspect="auto")
         axes.set_xticks([-1, 0, 1], [f"-{size:.3g}", "0", f"{size:.3g}"])
@@ -83,7 +83,7 @@ def distance_plot(
         label: of the value.
         from_zero: whether its axis starts at zero.
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(4.4, 2.9)
         finite = [value for some in points.values() for _, value in some if value is not None]
         bottom = 0.0 if from_zero or not finite else min(finite)
@@ -123,7 +123,7 @@ def spread_plot(
         dot: the quantile that it marks, such as 0.5, or 1 for the largest.
         zero: what zero means.
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(4.4, 0.7 + max(1, len(categories)) * (0.14 + 0.11 * len(values)))
         place = log_axis(axes, "x", [v for some in values.values() for part in some.values() for v in part], zero)
         width = 0.7 / len(values)
@@ -163,7 +163,7 @@ def curves(
         logarithmic: their axis; then zero is "exact".
         against: what the whole numbers are.
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(4.4, 2.9)
         place = log_axis(axes, "y", [v for line in lines.values() for _, v in line]) if logarithmic else float
         for number, line in lines.items():
@@ -187,7 +187,7 @@ def confusion(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
     """
     n = len(class_names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(1.9 + 0.34 * n, 1.5 + 0.3 * n)
         pixels = np.zeros((n, n, 4))
         pixels[..., :3] = to_rgba(EXACT)[:3]

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.reports.drawing import QUIET, RULE, STYLE, TEXT, as_svg, colour, log_axis, marker, new_axes
+from pipelines.reports.drawing import QUIET, RULE, TEXT, as_svg, colour, log_axis, marker, new_axes, page_style
 from pipelines.reports.page import COLOURS
 from pipelines.reports.tables import small
 from pipelines.runtime.nested import Value
@@ -64,7 +63,7 @@ def parallel_coordinates(name: str, axes_of: Sequence[Axis], series: Sequence[in
         series: by trial, its colour.
         best: which trial is drawn on top and thicker.
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(max(5.0, 1.5 * len(axes_of)), 3.4)
         places = [axis.places() for axis in axes_of]
         for x, axis in enumerate(axes_of):
@@ -98,7 +97,7 @@ def against_parameter(name: str, axis: Axis, values: Sequence[float], series: Se
         series: by trial, its colour and mark.
         label: of the objective.
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(4.4, 2.7)
         shown = [trial for trial, value in enumerate(axis.values) if value is not None]
         if axis.words:
@@ -139,7 +138,7 @@ def learning_curves(
         label: of the values.
         logarithmic: their axis; then zero is "exact".
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(6.4, 3.2)
         place = log_axis(axes, "y", [v for line in lines for _, v in line]) if logarithmic else float
         for trial in sorted(range(len(lines)), key=lambda trial: trial == best):
@@ -149,9 +148,7 @@ def learning_curves(
             heights, strong, own = list(map(place, values)), trial == best, colour(series[trial])
             axes.plot(epochs, heights, color=own, lw=STRONG if strong else 1, alpha=1 if strong else 0.7)
             mark = "x" if pruned[trial] else "o"
-            axes.plot(
-                epochs[-1], heights[-1], mark, color=own, markersize=5 if pruned[trial] else 3.5, clip_on=False
-            )
+            axes.plot(epochs[-1], heights[-1], mark, color=own, markersize=5 if pruned[trial] else 3.5, clip_on=False)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -177,7 +174,7 @@ def pareto_front(
         labels: of the axes.
         logarithmic: which axes are; then zero is "exact".
     """
-    with matplotlib.rc_context(STYLE):
+    with page_style():
         figure, axes = new_axes(5.4, 3.4)
         place = [
             log_axis(axes, which, [point[i] for point in points]) if logarithmic[i] else float
