@@ -25,9 +25,7 @@ from data_prep.lodopab.inputs import SINOGRAMS
 from data_prep.storage.notes import note
 from pipelines.classification.kind import CLASSIFICATION
 from pipelines.measuring.kind import AnyKind, NetworkEntry
-from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
-from pipelines.reconstruction.preparation import Preparation
 from pipelines.runtime.nested import Tree
 from recon.networks import ResNet, UNet
 
@@ -61,7 +59,6 @@ class TaskRow(NamedTuple):
         layout: some files or folders that a data folder holds.
         sample: the bundled one; None where data must be given.
         inputs: the files that recon-predict reads.
-        preparation: what recon-prepare does for such data.
     """
 
     kind: AnyKind
@@ -71,7 +68,6 @@ class TaskRow(NamedTuple):
     fixed: Tree = {}
     sample: BundledSample | None = None
     inputs: tuple[InputFiles, ...] = ()
-    preparation: Preparation | None = None
 
 
 IMAGE_NETWORKS = {
@@ -93,7 +89,6 @@ TASKS = {
             "fastMRI",
         ),
         inputs=(KSPACE,),
-        preparation=prepare_mri.PREPARE,
     ),
     "ct": TaskRow(
         RECONSTRUCTION,
@@ -108,7 +103,6 @@ TASKS = {
             "LoDoPaB-CT",
         ),
         inputs=(SINOGRAMS, VOLUMES, SERIES),
-        preparation=prepare_ct.PREPARE,
     ),
     "fashion_mnist": TaskRow(
         CLASSIFICATION,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.measuring.margins import CollectedMargins
 from pipelines.measuring.rows import Row
-from pipelines.reports.facts import Collected
 
 CHANGES = 200  # remembered of each run, to choose examples from
 
@@ -32,7 +32,7 @@ class Change(NamedTuple):
     after: int
 
 
-class CollectedAnswers(Collected):
+class CollectedAnswers(CollectedMargins):
     """Beside the margins: what shifts did to the answers, by their distance.
 
     Attributes:

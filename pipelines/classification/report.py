@@ -9,10 +9,10 @@ import numpy as np
 
 from pipelines.classification.examples import AnswerExample
 from pipelines.classification.found import CollectedAnswers
-from pipelines.reconstruction.sections import phase_margins
 from pipelines.reports import figures
 from pipelines.reports.background import differences, title, training, what_was_run
 from pipelines.reports.facts import Findings, RunFacts
+from pipelines.reports.margins import phase_margins
 from pipelines.reports.page import Block, Cell, Facts, Figure, Image, Panel, Report, Section, Series, Table
 from pipelines.reports.tables import Column, by_run, cells, error
 

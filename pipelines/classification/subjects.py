@@ -14,7 +14,7 @@ from torch import Tensor
 from data_prep import LabelledDataset
 from pipelines.classification.task import ClassificationTask
 from pipelines.measuring.kind import Piece
-from pipelines.measuring.ties import TIE
+from pipelines.measuring.margins import TIE
 from recon.errors import InputError
 from recon.metrics import equals_own_shift
 from recon.networks import record_margins

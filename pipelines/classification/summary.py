@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
+from pipelines.measuring.margins import summarise_margins
 from pipelines.measuring.rows import Row, Summaries, Summary
-from pipelines.reconstruction.summary import summarise_margins
 from pipelines.runtime.shell import terminal
 
 

@@ -30,7 +30,7 @@ from pipelines.reconstruction.prepare_ct import cache_ct, index_ct, simulate_ct
 from pipelines.runtime.bounds import COILS, NOISE, PHOTONS, SEED, SIDE
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.shell import Parser, real, run_command, terminal, whole
-from pipelines.training.loaders import tell_undersampled
+from pipelines.tasks import say_aloud
 from recon.errors import InputError
 
 CHALLENGES = ("singlecoil", "multicoil")

@@ -16,7 +16,6 @@ from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.nested import Tree
-from pipelines.runtime.run_folder import Environment
 from pipelines.training.base import TrainedTask
 from pipelines.training.loaders import Data
 
@@ -53,7 +52,7 @@ class RunFacts:
     config: Tree
     curves: Sequence[Mapping[str, str]]
     data: str
-    environment: Environment
+    environment: Tree
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Measured:
     summaries: Summaries
     rows: Callable[[int], Iterator[Row]]
     settings: Tree
-    environment: Environment
+    environment: Tree
 
 
 class Piece(NamedTuple):

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.reconstruction.qualities import BASELINES
-from pipelines.reports.facts import Findings, protocol_name
+from pipelines.reconstruction.found import ReconstructionFindings, protocol_name
 from pipelines.reports.tables import decimals, error, short, small
 
 NO_TARGET = "The files have no target, so quality was not measured."
 ROUNDING = 1e-10  # NMSE_eq below it is rounding of float32 sums; an error of the method is above 1e-7
 
 
-def answer(findings: Findings) -> list[str]:
+def answer(findings: ReconstructionFindings) -> list[str]:
     """The sentences."""
     equivariance = [_equivariance(findings, series.name) for series in findings.series]
     return [*_quality(findings), *equivariance, *_motion(findings)]
 
 
-def _quality(findings: Findings) -> list[str]:
+def _quality(findings: ReconstructionFindings) -> list[str]:
     runs = [series.name for series in findings.having("plain", "psnr")]
     if not findings.same_data():
         said = "; ".join(f"{run} {_mean(findings, run, 'psnr'):.2f} dB" for run in runs)
@@ -33,7 +32,7 @@ def _quality(findings: Findings) -> list[str]:
     return [_best(findings, runs, "psnr"), _best(findings, runs, "ssim")]
 
 
-def _mean(findings: Findings, run: str, metric: str) -> float:
+def _mean(findings: ReconstructionFindings, run: str, metric: str) -> float:
     return findings.get(run, "plain", metric, "mean")
 
 
@@ -43,21 +42,21 @@ def _said(metric: str, value: float) -> str:
     return (text if float(text.removeprefix("> ")) or not value else small(value)) + (" dB" if metric == "psnr" else "")
 
 
-def _against_input(findings: Findings, run: str, metric: str) -> str:
-    for baseline in findings.baselines():
+def _against_input(findings: ReconstructionFindings, run: str, metric: str) -> str:
+    for baseline in findings.measured_baselines():
         before = findings.get(run, baseline, metric, "mean")
         if before is not None:
             gain = _mean(findings, run, metric) - before
-            return f"{_said(metric, abs(gain))} {'above' if gain >= 0 else 'below'} {BASELINES[baseline]}"
+            return f"{_said(metric, abs(gain))} {'above' if gain >= 0 else 'below'} {findings.baselines[baseline]}"
     return ""
 
 
-def _alone(findings: Findings, run: str, metric: str) -> str:
+def _alone(findings: ReconstructionFindings, run: str, metric: str) -> str:
     gain = _against_input(findings, run, metric)
     return _said(metric, _mean(findings, run, metric)) + (f" ({gain})" if gain else "")
 
 
-def _best(findings: Findings, runs: Sequence[str], metric: str) -> str:
+def _best(findings: ReconstructionFindings, runs: Sequence[str], metric: str) -> str:
     """The best run, its lead over the second, and whether that is more than the spread of the paired differences."""
     first, second = sorted(runs, key=lambda run: -_mean(findings, run, metric))[:2]
     lead = _mean(findings, first, metric) - _mean(findings, second, metric)
@@ -67,7 +66,7 @@ def _best(findings: Findings, runs: Sequence[str], metric: str) -> str:
     return f"Best {name}: {first} with {_alone(findings, first, metric)}. {_lead(findings, first, second, metric)}"
 
 
-def _lead(findings: Findings, first: str, second: str, metric: str) -> str:
+def _lead(findings: ReconstructionFindings, first: str, second: str, metric: str) -> str:
     """How far the first is ahead, and whether that is more than chance: the volumes or images of both tell."""
     one, other = (findings.rows.by_image(run, metric) for run in (first, second))
     lead = _said(metric, _mean(findings, first, metric) - _mean(findings, second, metric))
@@ -84,7 +83,7 @@ def _lead(findings: Findings, first: str, second: str, metric: str) -> str:
     )
 
 
-def _equivariance(findings: Findings, run: str) -> str:
+def _equivariance(findings: ReconstructionFindings, run: str) -> str:
     parts = {p: findings.get(run, p) for p in findings.circular() if findings.get(run, p, "n_cases") is not None}
     cases, exact, ties = (sum(part[key] for part in parts.values()) for key in ("n_cases", "n_exact", "n_ties"))
     if not cases:
@@ -110,7 +109,7 @@ def _counted(ties: int) -> str:
     return "1 more pair is a tie" if ties == 1 else f"{ties} more pairs are ties"
 
 
-def _errors(findings: Findings, run: str, errors: dict[str, float], worst: str) -> str:
+def _errors(findings: ReconstructionFindings, run: str, errors: dict[str, float], worst: str) -> str:
     """How large, on the test images first, and where it is worst."""
     usual = "equivariance" if "equivariance" in errors else worst
     text = f"NMSE_eq up to {small(errors[usual])}"
@@ -122,7 +121,7 @@ def _errors(findings: Findings, run: str, errors: dict[str, float], worst: str) 
     return text
 
 
-def _motion(findings: Findings) -> list[str]:
+def _motion(findings: ReconstructionFindings) -> list[str]:
     """What a patient's motion leaves, as it happens: circular shifts by whole pixels are not all of it."""
     said = []
     for kind, name in (("whole", "whole pixels"), ("fractional", "fractions of a pixel")):

@@ -16,11 +16,12 @@ from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction import protocols, summary
 from pipelines.reconstruction.examples import draw_examples
+from pipelines.reconstruction.found import Collected
 from pipelines.reconstruction.picture import save_picture
 from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.subjects import Subject, pieces_of
 from pipelines.reconstruction.task import ReconstructionLoss, ReconstructionTask, batch_of, denormalise, image_of
-from pipelines.reports import Collected, write_report
+from pipelines.reports import write_report
 from recon.errors import InputError
 from recon.networks import resolve_blur
 
@@ -145,7 +146,13 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         collected = Collected((run.name, row) for number, run in enumerate(runs) for row in measured.rows(number))
         examples = draw_examples(runs, collected, settings, device)
         report = evaluation_report(
-            measured.facts, measured.summaries, collected, examples, measured.settings, measured.environment
+            measured.facts,
+            measured.summaries,
+            collected,
+            examples,
+            measured.settings,
+            measured.environment,
+            runs[0].dataset.baselines,
         )
         write_report(path, report)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from pipelines.reconstruction.found import Example, ReconstructionFindings
 from pipelines.reports import figures
-from pipelines.reports.facts import Example, Findings
 from pipelines.reports.page import Figure, Image, Panel, Section
 from pipelines.reports.tables import error
 
 
-def pictures(findings: Findings, examples: Sequence[Example]) -> Section:
+def pictures(findings: ReconstructionFindings, examples: Sequence[Example]) -> Section:
     """A figure for each example."""
     if not examples:
         return Section("Pictures", "", [])
@@ -26,7 +26,7 @@ def pictures(findings: Findings, examples: Sequence[Example]) -> Section:
     return Section("Pictures", text, drawn)
 
 
-def _figure(findings: Findings, place: int, example: Example, owners: str) -> Figure:
+def _figure(findings: ReconstructionFindings, place: int, example: Example, owners: str) -> Figure:
     shown = example.image if example.target is None else example.target
     top = float(np.percentile(shown, 99.8))
     images = example.reconstructions.values() or [example.image]

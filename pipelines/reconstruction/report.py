@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from pipelines.measuring.rows import Row
 from pipelines.reconstruction.answer import answer
+from pipelines.reconstruction.found import Collected, Example, ReconstructionFindings
 from pipelines.reconstruction.pictures import pictures
-from pipelines.reconstruction.protocols import Row
-from pipelines.reconstruction.sections import motion, outside_training, phase_margins, quality, shift_equivariance
+from pipelines.reconstruction.sections import motion, outside_training, quality, shift_equivariance
 from pipelines.reports.background import differences, title, training, what_was_run
-from pipelines.reports.facts import Collected, Example, Findings, RunFacts
+from pipelines.reports.facts import RunFacts
+from pipelines.reports.margins import phase_margins
 from pipelines.reports.page import Facts, Report, Section
-
-__all__ = ["Example", "RunFacts", "evaluation_report"]
+from pipelines.runtime.nested import Tree
 
 DEFINITIONS = [
     ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean "
@@ -36,11 +36,12 @@ DEFINITIONS = [
 
 def evaluation_report(
     runs: Sequence[RunFacts],
-    summaries: Mapping[str, Mapping[str, Any]],
+    summaries: Mapping[str, Tree],
     rows: Iterable[tuple[str, Row]] | Collected,
     examples: Sequence[Example],
-    settings: Mapping[str, Any],
-    environment: Mapping[str, Any],
+    settings: Tree,
+    environment: Tree,
+    baselines: Mapping[str, str],
 ) -> Report:
     """The report of some runs, side by side. What was not measured is left out.
 
@@ -51,9 +52,10 @@ def evaluation_report(
         examples: slices to show.
         settings: of the measurement; "protocols" are the names that were asked for.
         environment: of the measurement, as :func:`pipelines.runtime.run_folder.environment` gives it.
+        baselines: what needs no training: its key in a summary, and its name.
     """
     collected = rows if isinstance(rows, Collected) else Collected(rows)
-    findings = Findings(runs, summaries, collected, settings.get("protocols"))
+    findings = ReconstructionFindings(runs, summaries, collected, settings.get("protocols"), baselines)
     sections = [
         quality(findings),
         pictures(findings, examples),

@@ -8,24 +8,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from pipelines.reconstruction.qualities import BASELINES
-from pipelines.reconstruction.subjects import TIE
+from pipelines.reconstruction.columns import QUALITY, ShiftColumn, by_protocol, by_run, share
+from pipelines.reconstruction.found import Cases, ReconstructionFindings, protocol_name
 from pipelines.reports import figures
-from pipelines.reports.facts import Cases, Findings, protocol_name
-from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Series, Table, Words
-from pipelines.reports.tables import (
-    QUALITY,
-    Column,
-    by_protocol,
-    by_run,
-    cell,
-    decimals,
-    error,
-    number,
-    share,
-    short,
-    small,
-)
+from pipelines.reports.drawing import log_scale
+from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Table, Words
+from pipelines.reports.tables import Column, decimals, error, short
 
 STEPS = {
     "nmse_eq_input": ("input", "The moved object, acquired again, against T x: before any network."),
@@ -38,15 +26,10 @@ STEPS = {
     "nmse_eq": ("with normalisation", "The same with the moved slice's own normalisation, as it happens."),
 }
 MOVES = {"whole": "whole pixels", "fractional": "fractions of a pixel"}
-MARGINS = (
-    "At each level the network keeps the phase with the highest score. The margin is the relative gap to the second. "
-    "A margin of zero is a tie, and no choice can follow a shift: mostly the input equals its own shift, but two "
-    "phases can score the same for other reasons as well."
-)
 SPREAD = "the range (line) and the middle half (bar)"
 
 
-def quality(findings: Findings) -> Section:
+def quality(findings: ReconstructionFindings) -> Section:
     """PSNR, SSIM and NMSE beside the baselines', and by acquisition."""
     runs = findings.having("plain", "psnr")
     if not runs:
@@ -64,7 +47,7 @@ def quality(findings: Findings) -> Section:
         [
             kind,
             Cell.named(s),
-            *(cell(findings, s.name, c) for c in _quality_columns(findings, "plain", "by_acquisition", kind)),
+            *(c.cell(findings, s.name) for c in _quality_columns(findings, "plain", "by_acquisition", kind)),
         ]
         for kind in kinds
         for s in runs
@@ -76,7 +59,7 @@ def quality(findings: Findings) -> Section:
     return Section("Quality", text, blocks)
 
 
-def _quality_columns(findings: Findings, *path: str) -> list[Column]:
+def _quality_columns(findings: ReconstructionFindings, *path: str) -> list[Column]:
     columns = [
         Column(title, (*path, metric), form, better)
         for metric, title, form, better in QUALITY
@@ -85,21 +68,21 @@ def _quality_columns(findings: Findings, *path: str) -> list[Column]:
     return [*columns, Column(findings.cases_of_quality.capitalize(), (*path, "psnr", "n"), str)]
 
 
-def _baselines(findings: Findings) -> list[list[Cell | str]]:
+def _baselines(findings: ReconstructionFindings) -> list[list[Cell | str]]:
     """The baselines' rows, one for each data set."""
     rows: list[list[Cell | str]] = []
-    for baseline in findings.baselines():
+    for baseline in findings.measured_baselines():
         owners: dict[str, list[str]] = defaultdict(list)
         for series in findings.having(baseline, "psnr"):
             owners[json.dumps(findings.get(series.name, baseline), sort_keys=True)].append(series.name)
-        columns, label = _quality_columns(findings, baseline), BASELINES[baseline]
+        columns, label = _quality_columns(findings, baseline), findings.baselines[baseline]
         for names in owners.values():
             name = label if len(owners) == 1 else f"{label}, for {', '.join(names)}"
-            rows.append([name, *(cell(findings, names[0], column) for column in columns)])
+            rows.append([name, *(column.cell(findings, names[0]) for column in columns)])
     return rows
 
 
-def shift_equivariance(findings: Findings) -> Section:
+def shift_equivariance(findings: ReconstructionFindings) -> Section:
     """The errors of circular shifts, over the plane of shifts and against their distance."""
     captions = {
         "equivariance": "Circular shifts drawn for each slice.",
@@ -118,17 +101,17 @@ def shift_equivariance(findings: Findings) -> Section:
 
 def _error_columns(protocol: str) -> list[Column]:
     return [
-        Column("NMSE_eq, mean", (protocol, "nmse_eq_mean"), error, -1),
-        Column("NMSE_eq, worst", (protocol, "nmse_eq_max"), error, -1),
-        Column("PSNR_eq, worst (dB)", (protocol, "psnr_eq_min"), decimals(1), 1),
-        Column("SSIM_eq, worst", (protocol, "ssim_eq_min"), decimals(4), 1),
+        ShiftColumn("NMSE_eq, mean", (protocol, "nmse_eq_mean"), error, -1),
+        ShiftColumn("NMSE_eq, worst", (protocol, "nmse_eq_max"), error, -1),
+        ShiftColumn("PSNR_eq, worst (dB)", (protocol, "psnr_eq_min"), decimals(1), 1),
+        ShiftColumn("SSIM_eq, worst", (protocol, "ssim_eq_min"), decimals(4), 1),
         Column("Difference, largest", (protocol, "max_abs_max"), short, -1),
-        Column("dPSNR, worst (dB)", (protocol, "dpsnr_max"), short, -1),
-        Column("dPSNR per image, worst (dB)", (protocol, "dpsnr_image_max"), short, -1),
+        ShiftColumn("dPSNR, worst (dB)", (protocol, "dpsnr_max"), short, -1),
+        ShiftColumn("dPSNR per image, worst (dB)", (protocol, "dpsnr_image_max"), short, -1),
     ]
 
 
-def _shift_table(findings: Findings, protocol: str, caption: str) -> Table:
+def _shift_table(findings: ReconstructionFindings, protocol: str, caption: str) -> Table:
     runs = findings.having(protocol, "n_cases")
     columns = [
         *_error_columns(protocol),
@@ -142,14 +125,14 @@ def _shift_table(findings: Findings, protocol: str, caption: str) -> Table:
     return Table([table.columns[0], "Equal bit for bit", *table.columns[1:]], rows, table.caption)
 
 
-def _heat_maps(findings: Findings) -> list[Figure]:
+def _heat_maps(findings: ReconstructionFindings) -> list[Figure]:
     """A map for each run at one scale: of every phase where that was measured, else of the drawn shifts."""
     protocol = "all-phases" if findings.having("all-phases", "n_cases") else "equivariance"
     maps = {series: _worst_by_shift(findings, series.name, protocol) for series in findings.series}
     maps = {series: found for series, found in maps.items() if found}
     if not maps:
         return []
-    scale = figures.log_scale([value for found in maps.values() for value in found.values()])
+    scale = log_scale([value for found in maps.values() for value in found.values()])
     panels = []
     for series, found in maps.items():
         label = f"exact at {sum(value == 0 for value in found.values())} of {len(found)} shifts"
@@ -164,7 +147,7 @@ def _heat_maps(findings: Findings) -> list[Figure]:
     return [Figure(panels, caption, scales=[bar], size="map")]
 
 
-def _worst_by_shift(findings: Findings, run: str, protocol: str) -> dict[tuple[int, int], float]:
+def _worst_by_shift(findings: ReconstructionFindings, run: str, protocol: str) -> dict[tuple[int, int], float]:
     worst: dict[tuple[int, int], float] = {}
     found = findings.rows.cases(run, protocol, "nmse_eq")
     for value, (y, x) in zip(found.values.tolist(), found.shifts.tolist(), strict=True):
@@ -173,7 +156,7 @@ def _worst_by_shift(findings: Findings, run: str, protocol: str) -> dict[tuple[i
     return worst
 
 
-def _against_distance(findings: Findings) -> list[Figure]:
+def _against_distance(findings: ReconstructionFindings) -> list[Figure]:
     """The change of the PSNR, and PSNR_eq, against the distance of the drawn shifts."""
     panels = []
     for metric, title, label in (
@@ -189,24 +172,24 @@ def _against_distance(findings: Findings) -> list[Figure]:
     return [Figure(panels, caption, findings.series)] if panels else []
 
 
-def _distances(findings: Findings, run: str, metric: str) -> list[tuple[float, float | None]]:
+def _distances(findings: ReconstructionFindings, run: str, metric: str) -> list[tuple[float, float | None]]:
     found = findings.rows.cases(run, "equivariance", metric)
     distances = np.hypot(*found.shifts.T.astype(np.float64)).tolist()
     values = (value if math.isfinite(value) else None for value in found.values.tolist())
     return list(zip(distances, values, strict=True))
 
 
-def outside_training(findings: Findings) -> Section:
+def outside_training(findings: ReconstructionFindings) -> Section:
     """Equivariance and quality on inputs unlike the training's."""
     circular = findings.circular()
     others = [protocol for protocol in circular if protocol not in ("equivariance", "all-phases")]
     blocks: list[Block] = []
     if others:
         shown = [protocol for protocol in circular if protocol == "equivariance"] + others
-        column = Column("", ("nmse_eq_max",), error, -1)
+        column = ShiftColumn("", ("nmse_eq_max",), error, -1)
         caption = f"Shift equivariance: NMSE_eq, the worst of all images and shifts.{findings.shaded('the best run')}"
         blocks += [by_protocol(findings, shown, column, caption), _by_input(findings, shown)]
-    changed = [protocol for protocol in findings.protocols("psnr") if protocol not in BASELINES]
+    changed = [protocol for protocol in findings.protocols("psnr") if protocol not in findings.baselines]
     if set(changed) - {"plain", "shift"}:
         tables = [
             by_protocol(
@@ -223,7 +206,7 @@ def outside_training(findings: Findings) -> Section:
     return Section("Outside the training distribution", text if blocks else "", blocks)
 
 
-def _by_input(findings: Findings, protocols: list[str]) -> Figure:
+def _by_input(findings: ReconstructionFindings, protocols: list[str]) -> Figure:
     values = {
         series.number: {
             protocol_name(protocol): findings.rows.cases(series.name, protocol, "nmse_eq").values.tolist()
@@ -237,7 +220,7 @@ def _by_input(findings: Findings, protocols: list[str]) -> Figure:
     return Figure([Panel([image])], caption, findings.series)
 
 
-def motion(findings: Findings) -> Section:
+def motion(findings: ReconstructionFindings) -> Section:
     """The object moves before the acquisition, step by step; and new content enters the field of view."""
     blocks: list[Block] = []
     moves = {kind: title for kind, title in MOVES.items() if findings.having("physical-shift", kind)}
@@ -272,7 +255,7 @@ def motion(findings: Findings) -> Section:
     return Section("When the patient moves", text if blocks else "", blocks)
 
 
-def _steps(findings: Findings, kind: str, title: str) -> Panel:
+def _steps(findings: ReconstructionFindings, kind: str, title: str) -> Panel:
     values = {
         series.number: {
             step: _of_kind(findings.rows.cases(series.name, "physical-shift", metric), kind)
@@ -287,49 +270,3 @@ def _steps(findings: Findings, kind: str, title: str) -> Panel:
 def _of_kind(found: Cases, kind: str) -> list[float]:
     whole = (found.shifts == found.shifts.round()).all(1)
     return found.values[whole == (kind == "whole")].tolist()
-
-
-def phase_margins(findings: Findings) -> Section:
-    """How clear the choice of the phase is at each level."""
-    runs = findings.having("margins", "levels")
-    if not runs:
-        return Section("Phase margins", "", [])
-    levels = [f"level {n}" for n in range(1, 1 + max(len(findings.get(s.name, "margins", "levels")) for s in runs))]
-    rows = [[Cell.named(s), *(_smallest_and_median(findings, s.name, n) for n in range(len(levels)))] for s in runs]
-    values = {
-        series.number: {level: _margin_values(findings, series.name, n) for n, level in enumerate(levels, 1)}
-        for series in runs
-    }
-    drawing = figures.spread_plot("margins", values, levels, "phase margin", dot=0.5, zero="tie")
-    image = Image(drawing, "Phase margins by level and run; the marks are the medians of the table above")
-    blocks: list[Block] = [
-        Table(
-            ["Run", *map(str.capitalize, levels)], rows, "Smallest / median margin of each level, from the image down."
-        ),
-        Figure([Panel([image])], f"Margins of all slices: the median (mark), {SPREAD}.", runs),
-        *_nearest(findings, runs),
-    ]
-    return Section("Phase margins", MARGINS, blocks)
-
-
-def _smallest_and_median(findings: Findings, run: str, level: int) -> Cell:
-    paths = [("margins", "levels", str(level), kind) for kind in ("min", "median")]
-    if findings.get(run, *paths[0]) is None:
-        return Cell.of("")
-    smallest, median = (number(findings, run, path, small) for path in paths)
-    return Cell.of(smallest, " / ", median)
-
-
-def _margin_values(findings: Findings, run: str, level: int) -> list[float]:
-    values = findings.rows.cases(run, "margins", f"margin_{level}").values
-    return np.where(values > TIE, values, 0.0).tolist()
-
-
-def _nearest(findings: Findings, runs: list[Series]) -> list[Details]:
-    rows: list[list[Cell | str]] = []
-    for series in runs:
-        for i, case in enumerate(findings.get(series.name, "margins", "nearest") or ()):
-            margin = number(findings, series.name, ("margins", "nearest", str(i), "margin"), small)
-            place = [str(case[key]) for key in ("volume", "slice", "level")]
-            rows.append([Cell.named(series), *place, Cell.of(margin)])
-    return [Details("Inputs nearest to a tie", [Table(["Run", "Volume", "Slice", "Level", "Margin"], rows, n_words=2)])]

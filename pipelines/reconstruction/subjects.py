@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_prep import OUTSIDE, OutsideImage, Sample, SliceDataset, outside_images
 from pipelines.measuring.kind import Piece
-from pipelines.measuring.ties import TIE
+from pipelines.measuring.margins import TIE
 from pipelines.reconstruction.task import ReconstructionTask
 from recon.errors import InputError
 from recon.metrics import equals_own_shift

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.table import Table
 
+from pipelines.measuring.margins import summarise_margins
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.runtime.shell import terminal
 
@@ -16,7 +17,6 @@ SHIFT_ERRORS = {
     "max_abs": ("max",), "dpsnr": ("mean", "max"),
 }  # fmt: skip
 AGREEMENTS = ("psnr_eq", "ssim_eq")  # of identical outputs: infinite, and 1
-NEAREST = 5  # inputs named as nearest to a tie
 
 
 def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> Summary:
@@ -113,26 +113,6 @@ def _physical(rows: Sequence[Row]) -> Summary:
 
 def _is_whole(row: Row) -> bool:
     return float(row.shift_y).is_integer() and float(row.shift_x).is_integer()
-
-
-def summarise_margins(rows: Sequence[Row]) -> Summary:
-    """Smallest and median margin of each level, and the slices nearest to a tie."""
-    levels = sorted({row.metric for row in rows}, key=lambda metric: int(metric.rpartition("_")[2]))
-    values = {level: [float(row.value) for row in rows if row.metric == level] for level in levels}
-    nearest = sorted(rows, key=lambda row: float(row.value))[:NEAREST]
-    return {
-        "levels": [{"min": min(found), "median": float(np.median(found))} for found in values.values()],
-        "n_ties": len({(row.volume, row.slice) for row in rows if row.status == "tie"}),
-        "nearest": [
-            {
-                "volume": row.volume,
-                "slice": int(row.slice),
-                "level": int(row.metric.rpartition("_")[2]),
-                "margin": float(row.value),
-            }
-            for row in nearest
-        ],
-    }
 
 
 def n_counted(part: Summary) -> int:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.reports.figures import _STYLE, QUIET, RULE, TEXT, _axes, _colour, _log_axis, _marker, _svg
+from pipelines.reports.drawing import QUIET, RULE, TEXT, as_svg, colour, log_axis, marker, new_axes, page_style
 from pipelines.reports.page import COLOURS
 from pipelines.reports.tables import small
 from pipelines.runtime.nested import Value
@@ -64,8 +63,8 @@ def parallel_coordinates(name: str, axes_of: Sequence[Axis], series: Sequence[in
         series: by trial, its colour.
         best: which trial is drawn on top and thicker.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(max(5.0, 1.5 * len(axes_of)), 3.4)
+    with page_style():
+        figure, axes = new_axes(max(5.0, 1.5 * len(axes_of)), 3.4)
         places = [axis.places() for axis in axes_of]
         for x, axis in enumerate(axes_of):
             axes.axvline(x, color=RULE, lw=1)
@@ -77,7 +76,7 @@ def parallel_coordinates(name: str, axes_of: Sequence[Axis], series: Sequence[in
             at = [column[trial] for column in places]
             line = [MISSING if place is None else place for place in at]
             strong = trial == best
-            axes.plot(range(len(line)), line, color=_colour(series[trial]), lw=STRONG if strong else 1,
+            axes.plot(range(len(line)), line, color=colour(series[trial]), lw=STRONG if strong else 1,
                       alpha=1 if strong else 0.65, solid_joinstyle="round")  # fmt: skip
         axes.set_xticks(range(len(axes_of)), [axis.title.replace(".", ".\n", 1) for axis in axes_of])
         axes.tick_params(axis="x", length=0, labelcolor=TEXT)
@@ -85,7 +84,7 @@ def parallel_coordinates(name: str, axes_of: Sequence[Axis], series: Sequence[in
         axes.spines[:].set_visible(False)
         axes.set_xlim(-0.1, len(axes_of) - 1 + 0.35)
         axes.set_ylim(MISSING - 0.06 if any(None in column for column in places) else -0.06, 1.06)
-        return _svg(name, figure)
+        return as_svg(name, figure)
 
 
 def against_parameter(name: str, axis: Axis, values: Sequence[float], series: Sequence[int], label: str) -> str:
@@ -98,25 +97,25 @@ def against_parameter(name: str, axis: Axis, values: Sequence[float], series: Se
         series: by trial, its colour and mark.
         label: of the objective.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(4.4, 2.7)
+    with page_style():
+        figure, axes = new_axes(4.4, 2.7)
         shown = [trial for trial, value in enumerate(axis.values) if value is not None]
         if axis.words:
             place: Callable[[Value], float] = axis.words.index
             axes.set_xticks(range(len(axis.words)), axis.words)
             axes.set_xlim(-0.5, len(axis.words) - 0.5)
         elif axis.logarithmic:
-            place = _log_axis(axes, "x", [axis.values[trial] for trial in shown])
+            place = log_axis(axes, "x", [axis.values[trial] for trial in shown])
         else:
             place = float
         for trial in shown:
             axes.plot(
-                place(axis.values[trial]), values[trial], lw=0, color=_colour(series[trial]), **_marker(series[trial])
+                place(axis.values[trial]), values[trial], lw=0, color=colour(series[trial]), **marker(series[trial])
             )
         axes.set_xlabel(axis.title)
         axes.set_ylabel(label)
         axes.grid(axis="y")
-        return _svg(name, figure)
+        return as_svg(name, figure)
 
 
 def learning_curves(
@@ -139,24 +138,22 @@ def learning_curves(
         label: of the values.
         logarithmic: their axis; then zero is "exact".
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(6.4, 3.2)
-        place = _log_axis(axes, "y", [v for line in lines for _, v in line]) if logarithmic else float
+    with page_style():
+        figure, axes = new_axes(6.4, 3.2)
+        place = log_axis(axes, "y", [v for line in lines for _, v in line]) if logarithmic else float
         for trial in sorted(range(len(lines)), key=lambda trial: trial == best):
             if not lines[trial]:
                 continue
             epochs, values = zip(*lines[trial], strict=True)
-            heights, strong, colour = list(map(place, values)), trial == best, _colour(series[trial])
-            axes.plot(epochs, heights, color=colour, lw=STRONG if strong else 1, alpha=1 if strong else 0.7)
+            heights, strong, own = list(map(place, values)), trial == best, colour(series[trial])
+            axes.plot(epochs, heights, color=own, lw=STRONG if strong else 1, alpha=1 if strong else 0.7)
             mark = "x" if pruned[trial] else "o"
-            axes.plot(
-                epochs[-1], heights[-1], mark, color=colour, markersize=5 if pruned[trial] else 3.5, clip_on=False
-            )
+            axes.plot(epochs[-1], heights[-1], mark, color=own, markersize=5 if pruned[trial] else 3.5, clip_on=False)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="y")
-        return _svg(name, figure)
+        return as_svg(name, figure)
 
 
 def pareto_front(
@@ -177,10 +174,10 @@ def pareto_front(
         labels: of the axes.
         logarithmic: which axes are; then zero is "exact".
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(5.4, 3.4)
+    with page_style():
+        figure, axes = new_axes(5.4, 3.4)
         place = [
-            _log_axis(axes, which, [point[i] for point in points]) if logarithmic[i] else float
+            log_axis(axes, which, [point[i] for point in points]) if logarithmic[i] else float
             for i, which in enumerate("xy")
         ]
         at = [(place[0](x), place[1](y)) for x, y in points]
@@ -188,9 +185,9 @@ def pareto_front(
         if joined:
             axes.plot(*zip(*joined, strict=True), color=COLOURS[1][0], lw=1.2, zorder=1)
         for trial, (x, y) in enumerate(at):
-            axes.plot(x, y, lw=0, color=_colour(series[trial]), zorder=2, **_marker(series[trial]))
+            axes.plot(x, y, lw=0, color=colour(series[trial]), zorder=2, **marker(series[trial]))
         _label(axes, labels)
-        return _svg(name, figure)
+        return as_svg(name, figure)
 
 
 def _number(value: float) -> str:

@@ -21,11 +21,13 @@ import torch
 
 import data_prep
 from data_prep import Sample
+from pipelines.measuring.rows import Row
 from pipelines.reconstruction.examples import draw_examples
-from pipelines.reconstruction.protocols import Row, Settings
-from pipelines.reconstruction.report import Example, RunFacts, evaluation_report
+from pipelines.reconstruction.found import Collected, Example
+from pipelines.reconstruction.protocols import Settings
+from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.summary import print_tables, summarise
-from pipelines.reports import Collected
+from pipelines.reports import RunFacts
 from pipelines.reports.page import Figure, Number, Report, Table, render_report, write_report
 
 DATA = "bundled sample, test split, simulated from magnitude"
@@ -61,7 +63,7 @@ class Made:
             "device": "cpu",
             "versions": {"torch": "2.14.1", "monai": "1.6.1"},
         }
-        return evaluation_report(self.runs, self.summaries, self.rows, self.examples, settings, environment)
+        return evaluation_report(self.runs, self.summaries, self.rows, self.examples, settings, environment, BASELINES)
 
     def page(self) -> str:
         return render_report(self.report())
