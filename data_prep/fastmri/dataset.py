@@ -227,14 +227,7 @@ class FastMRIDataset(SliceDataset):
 
     def notes(self) -> list[str]:
         """Return a sentence on the files that seem undersampled already, but bring no mask."""
-        names = [str(volume.path) for volume in self.volumes if volume.seems_undersampled]
-        if not names:
-            return []
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        return [
-            f"{names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
-            "so it seems, and masked once more; store its 'mask' if it was"
-        ]
+        return undersampled(self.volumes)
 
     def whose_mask(self, volume: int) -> str:
         """Say whose mask a volume has: "the file's" or "the run's"."""
@@ -299,3 +292,15 @@ class FastMRIDataset(SliceDataset):
 def _center(*sizes: int) -> int:
     """Where an axis has its pixel n // 2, the Fourier transform's centre, after each of its crops and pads."""
     return sizes[0] // 2 - sum(int((old - new) / 2) for old, new in pairwise(sizes))
+
+
+def undersampled(volumes: Sequence[Volume]) -> list[str]:
+    """Return a sentence on the files that seem undersampled already, but bring no mask; none where there are none."""
+    names = [str(volume.path) for volume in volumes if volume.seems_undersampled]
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [
+        f"{names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
+        "so it seems, and masked once more; store its 'mask' if it was"
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,6 @@ class LabelledDataset(Dataset[LabelledImage], ABC):
     Attributes:
         shapes: (channels, rows, columns) of each sample; all equal.
         view_reach: the largest |shift| of `shifted_view`, in pixels; the subclass sets it.
-        files: what the images are read from; the subclass sets it.
 
     Raises:
         InputError: image_size is not two numbers above 0, or max_shift is negative.
@@ -93,6 +93,11 @@ class LabelledDataset(Dataset[LabelledImage], ABC):
         Raises:
             InputError: its file cannot be read any more.
         """
+
+    @property
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """What the images are read from."""
 
     @property
     def smallest_side(self) -> int:

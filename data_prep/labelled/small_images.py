@@ -87,7 +87,7 @@ class SmallImageDataset(LabelledDataset):
                 "pixels: set max_shift to 0, or the protocol to circular."
             )
         self.protocol, self.part = protocol, part.name
-        self.files = sorted(part.where.iterdir()) if part.where.is_dir() else [part.where]
+        self._where = part.where
         self.numbers = split_numbers(len(part.labels), split, seed, part.where)
         shift = CROP_PADDING if protocol == "crop" else max_shift
         super().__init__(
@@ -110,6 +110,11 @@ class SmallImageDataset(LabelledDataset):
         images = self.normalise(torch.from_numpy(pixels)).unbind()
         labels = torch.from_numpy(self.labels[index]).unbind()
         return list(map(LabelledImage, images, labels, torch.from_numpy(index).unbind()))
+
+    @property
+    def files(self) -> list[Path]:
+        """The archive's files."""
+        return sorted(self._where.iterdir()) if self._where.is_dir() else [self._where]
 
     def sample_name(self, index: int) -> str:
         """Return the part of the data set and the position in it, for instance test-00042."""

@@ -260,7 +260,8 @@ def _inputs(runs: Sequence[AnyRun]) -> dict[str, str | list[int]]:
 
 def _facts(run: AnyRun) -> RunFacts:
     """What a report tells of a run beside its figures."""
-    curves = _beside(run.folder / "metrics.csv", read_figures, [])
+    none: list[dict[str, str]] = []
+    curves = _beside(run.folder / "metrics.csv", read_figures, none)
     machine = _beside(run.folder / "environment.json", read_environment, Environment())
     return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
 

@@ -24,6 +24,7 @@ from data_prep import (
     simulate_kspace,
     write_fastmri,
 )
+from data_prep.fastmri.dataset import undersampled
 from data_prep.storage.cache import reason
 from data_prep.storage.nifti import nifti_name, read_nifti
 from pipelines.reconstruction.prepare_ct import cache_ct, index_ct, simulate_ct
@@ -136,7 +137,7 @@ def _index(data: Path, challenge: str) -> None:
     table = Table("folder", "volumes", "slices", "k-space", "image", "acquisitions", "targets")
     for folder in folders[challenge]:
         volumes = index_folder(folder, challenge)
-        tell_undersampled(volumes)
+        say_aloud(undersampled(volumes))
         sizes = [
             sorted({f"{rows} x {columns}" for rows, columns in column})
             for column in ([v.kspace_size for v in volumes], [v.image_size for v in volumes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -59,7 +60,7 @@ def fastest_batch(runs: Sequence[AnyRun], device: torch.device, cpu_batch: int) 
         while size <= LARGEST_BATCH:
             batch = sample._make(torch.stack([part.to(device)] * size) for part in sample)
             try:
-                needed = _seconds(lambda batch=batch: task(batch), device) / size
+                needed = _seconds(partial(task, batch), device) / size
             except torch.OutOfMemoryError:
                 break
             if needed * WORTHWHILE > seconds:

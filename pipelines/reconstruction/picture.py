@@ -99,7 +99,8 @@ def _draw(axes: Axes, title: str, image: np.ndarray | None, style: dict[str, Val
     if image is None:  # the file has no target
         axes.set_axis_off()
         return
-    shown = axes.imshow(image, **({"cmap": "gray"} | style), interpolation="nearest")
+    whole: dict[str, Value] = {"cmap": "gray", "interpolation": "nearest", **style}
+    shown = axes.imshow(image, **whole)
     axes.set_title(title)
     axes.set_axis_off()
     bar = axes.figure.colorbar(shown, ax=axes, shrink=0.85)

@@ -91,7 +91,7 @@ def reconstruct(
         batch: Sample = default_collate([dataset[number] for number in numbers.tolist()])
         targets.append(batch.target[:, 0])
         ranges.append(batch.data_range)
-        batch = batch._make(part.to(task.device) for part in batch)
+        batch = Sample(*(part.to(task.device) for part in batch))
         try:
             images.append(denormalise(task(batch), batch)[:, 0].cpu())
         except torch.OutOfMemoryError:

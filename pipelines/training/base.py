@@ -45,7 +45,7 @@ class TrainedTask(pl.LightningModule):
     @property
     def total_stride(self) -> int:
         """Of the network: each side of an image must be a multiple of it."""
-        return int(getattr(self.network, "total_stride", 1))  # type: ignore[arg-type]
+        return int(getattr(self.network, "total_stride", 1))
 
     def batch_loss(self, batch: Any) -> Tensor:
         """The loss of a batch, one number."""

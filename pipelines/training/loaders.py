@@ -20,10 +20,12 @@ NUMBERS = ("volume", "slice", "index")  # fields of a sample
 class Data(Protocol):
     """What every data set tells, of slices or of classified images."""
 
-    shapes: Sequence[tuple[int, ...]]
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """Of each sample; only equal ones fit into one batch."""
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> Sequence[Path]:
         """What it is read from."""
 
     @property
@@ -120,7 +122,7 @@ class Loaders(pl.LightningDataModule):
         n_workers = min(self.n_workers, os.cpu_count() or 1)  # more would only wait for each other
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
-            dataset,
+            dataset,  # type: ignore[arg-type]  # torch asks for a class, and calls no more than Data has
             batch_sampler=sampler,
             num_workers=n_workers,
             pin_memory=on_gpu,

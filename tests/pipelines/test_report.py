@@ -33,6 +33,7 @@ from pipelines.reports.page import Figure, Number, Report, Table, render_report,
 DATA = "bundled sample, test split, simulated from magnitude"
 TYPICAL = {"stride": 3e-4, "lpf3": 4e-5, "aps": 0.0}  # NMSE_eq
 CIRCULAR = ("noise-0.1", "noise-0.5", "flip-vertical", "flip-horizontal", "white-noise", "natural", "chest-ct")
+BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "tv": "TV"}
 EVERYTHING = ("plain", "shift", "all-phases", "physical-shift", "realistic-shift", "margins", *CIRCULAR)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
