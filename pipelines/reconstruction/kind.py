@@ -83,11 +83,15 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         Raises:
             InputError: names the file, and the side, the multiple and the remedies, or the mask's numbers.
         """
-        network = copy.deepcopy(task.network).to("meta")  # shapes without numbers: finds out at no cost
-        trial = ReconstructionTask(network, clamp=task.clamp, input_of=task.input_of).eval()
+        network = copy.deepcopy(task.network).to("meta").eval()  # shapes without numbers: finds out at no cost
         sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
         for size, number in sizes.items():
-            _check_size(size, dataset.volumes[number].path, trial)
+            path = dataset.volumes[number].path
+            _check_size(size, path, task.total_stride)
+            try:
+                network(*task.input_of(batch_of(torch.empty(1, 1, *size, device="meta")), task.clamp))
+            except ValueError as error:
+                raise InputError(f"{path}: image {size[0]} x {size[1]} does not fit the network: {error}") from None
         dataset.check()
 
     def check_targets(self, dataset: SliceDataset) -> None:
@@ -157,10 +161,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         write_report(path, report)
 
 
-def _check_size(size: Sequence[int], path: Path, trial: ReconstructionTask) -> None:
-    """Refuse images ``(rows, columns)`` that a task on the meta device cannot take."""
+def _check_size(size: Sequence[int], path: Path, multiple: int) -> None:
+    """Refuse images ``(rows, columns)`` whose sides are no multiples, or which are too small to be compared."""
     rows, columns = size
-    multiple = trial.total_stride
     if rows % multiple or columns % multiple:
         side, n = ("height", rows) if rows % multiple else ("width", columns)
         crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
@@ -171,10 +174,6 @@ def _check_size(size: Sequence[int], path: Path, trial: ReconstructionTask) -> N
         )
     if min(rows, columns) < SMALLEST_SIDE:
         raise InputError(f"{path}: image {rows} x {columns} is smaller than the 7 x 7 window of SSIM: pad it")
-    try:
-        trial(batch_of(torch.empty(1, 1, rows, columns, device="meta")))
-    except ValueError as error:
-        raise InputError(f"{path}: image {rows} x {columns} does not fit the network: {error}") from None
 
 
 RECONSTRUCTION = Reconstruction()
