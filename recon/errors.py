@@ -14,6 +14,21 @@ class InputError(ValueError):
     """
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The hint at the known name that is most like a mistyped one, to be put behind it in a message.
+
+    Args:
+        name: what the user wrote.
+        known: the names that exist.
+        cutoff: how like it must be, 0 (not at all) to 1 (equal); see ``difflib.get_close_matches``.
+
+    Returns:
+        " (did you mean 'x'?)", or "" if nothing is near.
+    """
+    found = difflib.get_close_matches(name, list(known), 1, cutoff)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a value that is not among the known ones.
 
@@ -27,6 +42,4 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """
     known = list(choices)
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise InputError(f"unknown {what} {value!r}{hint}: choose one of {', '.join(known)}")
+        raise InputError(f"unknown {what} {value!r}{nearest(str(value), known)}: choose one of {', '.join(known)}")
