@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
+from recon.kernels.join import join
+from recon.kernels.switches import has_kernels
 from recon.layers import can_fuse, circular_shift, is_circular, is_plain, normalise_activate
-from recon.layers.ops import has_kernels, join
 
 
 class ConvBlock(TwoConv):
