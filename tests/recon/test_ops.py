@@ -14,7 +14,7 @@ from recon.kernels.normalise import normalise
 from recon.kernels.pool import pool
 from recon.layers import can_fuse, circular_pad, circular_shift, normalise_activate, use_kernels
 from recon.networks import UNet
-from recon.networks.blocks import upsample_phases
+from recon.networks.fused import upsample_phases
 from tests.properties import shift_error
 
 NORMS = {
