@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-CT_PHYSICS = ("recon/compiled.py", *(f"recon/physics/{name}" for name in ("ct.py", "_ct_cpu.py", "_ct_footprint.py")))
+CT_PHYSICS = (
+    *(f"recon/physics/{name}.py" for name in ("ct", "geometry")),
+    *(f"recon/kernels/{name}.py" for name in ("runner", "tomography_plain", "tomography_cpu")),
+)
 """The code of the ray transform and its inverse."""
 
 

@@ -1,6 +1,6 @@
 """Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout."""
 
-from recon.compiled import use_kernels
+from recon.kernels.switches import use_kernels
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.normalisation import can_fuse, normalise_activate
 from recon.layers.padding import circular_pad, is_circular, is_plain, set_padding_mode

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recon.layers.ops import has_kernels, normalise
+from recon.kernels.normalise import normalise
+from recon.kernels.switches import has_kernels
 
 
 def negative_slope(activation: nn.Module) -> float | None:

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.compiled import runs_eagerly
 from recon.errors import InputError, check_choice
-from recon.layers.ops import has_kernels, join
+from recon.kernels import plain
+from recon.kernels.join import join
+from recon.kernels.switches import has_kernels, runs_eagerly
 
 Pads = Sequence[tuple[int, int]]
 PADDING_MODES = ("circular", "zeros")
@@ -40,16 +41,16 @@ class _CircularPad(torch.autograd.Function):
         size = x.shape[-len(pads) :]
         ctx.size, ctx.pads = size, pads
         out = x.new_empty(*x.shape[: -len(pads)], *(n + a + b for n, (a, b) in zip(size, pads, strict=True)))
-        for padded, plain in _regions(size, pads):
-            out[padded] = x[plain]
+        for padded, unpadded in _regions(size, pads):
+            out[padded] = x[unpadded]
         return out
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         if runs_eagerly(grad):
             return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
-        plain = grad.new_zeros(*grad.shape[: -len(ctx.pads)], *ctx.size)
-        return torch.func.vjp(lambda x: _pad_by_operators(x, ctx.pads), plain)[1](grad)[0], None
+        x = grad.new_zeros(*grad.shape[: -len(ctx.pads)], *ctx.size)
+        return torch.func.vjp(lambda x: plain.pad(x, ctx.pads), x)[1](grad)[0], None
 
 
 class _CircularPadBackward(torch.autograd.Function):
@@ -60,8 +61,8 @@ class _CircularPadBackward(torch.autograd.Function):
         ctx.pads = pads
         regions = _regions(size, pads)
         out = grad[next(regions)[0]].clone(memory_format=torch.contiguous_format)
-        for padded, plain in regions:
-            out[plain] += grad[padded]
+        for padded, unpadded in regions:
+            out[unpadded] += grad[padded]
         return out
 
     @staticmethod
@@ -86,18 +87,7 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
         return join([x], pads=[*pads[0], *pads[1]])
     if runs_eagerly(x) and all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))
-    return _pad_by_operators(x, pads)
-
-
-def _pad_by_operators(x: Tensor, pads: Pads) -> Tensor:
-    """The same axis by axis, which torch can transform."""
-    for axis, (left, right) in enumerate(pads, x.dim() - len(pads)):
-        n = x.shape[axis]
-        if left > n or right > n:
-            x = x.index_select(axis, torch.arange(-left, n + right, device=x.device) % n)
-        elif left or right:
-            x = torch.cat([x.narrow(axis, n - left, left), x, x.narrow(axis, 0, right)], axis)
-    return x
+    return plain.pad(x, pads)
 
 
 torch.fx.wrap("circular_pad")  # one node for a tracer, see recon.layers.tracing

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recon.compiled import runs_eagerly
 from recon.errors import InputError
-from recon.layers.ops import has_kernels, join
+from recon.kernels import plain
+from recon.kernels.join import join
+from recon.kernels.switches import has_kernels, runs_eagerly
 
 AXES = ("depth", "height", "width")
 
@@ -94,21 +95,9 @@ class _CircularShift(torch.autograd.Function):
 
 def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
     if x.device.type != "cpu":
-        return _roll_by_index(x, shifts)
+        return plain.shift(x, shifts)
     dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a plain copy
     return torch.stack([sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)])
-
-
-def _roll_by_index(x: Tensor, shifts: Tensor) -> Tensor:
-    """The same as one gather, so that a GPU need not tell the host its shifts, and torch can transform it."""
-    batch, channels, *size = x.shape
-    index = torch.zeros((batch,) + (1,) * len(size), dtype=torch.int64, device=x.device)
-    for axis, n in enumerate(size):
-        side = torch.full((), n, dtype=torch.int64, device=x.device)  # ONNX takes no remainder of a symbol
-        source = (torch.arange(n, device=x.device) - shifts[:, axis, None]).remainder(side)
-        index = index * n + source.view(batch, *(n if i == axis else 1 for i in range(len(size))))
-    flat = index.reshape(batch, 1, -1).expand(-1, channels, -1)
-    return x.reshape(batch, channels, -1).gather(2, flat).reshape(x.shape)
 
 
 def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
@@ -125,7 +114,7 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
         raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(x.shape[0], x.dim() - 2)}")
     if has_kernels(x):
         return join([x], shifts=shifts)
-    return _CircularShift.apply(x, shifts) if runs_eagerly(x) else _roll_by_index(x, shifts)
+    return _CircularShift.apply(x, shifts) if runs_eagerly(x) else plain.shift(x, shifts)
 
 
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:

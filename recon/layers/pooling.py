@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
+from recon.kernels.pool import pool
+from recon.kernels.switches import has_kernels
 from recon.layers.lowpass import BinomialBlur
-from recon.layers.ops import has_kernels, pool
 from recon.layers.padding import PADDING_MODES, circular_pad
 from recon.layers.phases import Phase, check_sizes
 from recon.layers.sampling import PolyphaseSampling

@@ -6,8 +6,8 @@ seen in pieces is put together from the terms of its slices: :data:`Terms` holds
 torchmetrics class share them.
 
 What is written here in torch is the definition; it runs on other devices and where a derivative is wanted. Elsewhere
-:mod:`recon.metrics._kernels` does the same in compiled loops. In either form the value of a slice does not depend, in
-any bit, on the batch that it is in or on the number of threads.
+:mod:`recon.kernels.metrics_cpu` does the same in compiled loops. In either form the value of a slice does not depend,
+in any bit, on the batch that it is in or on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import pad
 
-from recon.compiled import compiles
 from recon.errors import InputError
+from recon.kernels.switches import compiles
 
 Terms = tuple[Tensor, Tensor]
 """Numerator and denominator of a metric, each float64 ``(slices,)``; sum both over a volume, then divide."""
@@ -110,9 +110,9 @@ def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The sums of |g - p|^2 and of |g|^2, and the largest |g - p|, which has no gradient, of each slice."""
     preds, target = as_slices(preds, target)
     if _has_kernel(preds, target):
-        from recon.metrics import _kernels  # here: it loads a compiler
+        from recon.kernels import metrics_cpu  # here: it loads a compiler
 
-        errors, energies, largest = _kernels.differences(preds, target).unbind(1)
+        errors, energies, largest = metrics_cpu.differences(preds, target).unbind(1)
     else:
         preds, target = preds.double(), target.double()
         errors, energies = _sum((preds - target).square()), _sum(target.square())
@@ -127,9 +127,9 @@ def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Ter
         raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {tuple(target.shape[1:])}")
     constants = _ssim_constants(check_range(data_range, target).expand(len(target)))
     if _has_kernel(preds, target, constants):
-        from recon.metrics import _kernels
+        from recon.kernels import metrics_cpu
 
-        values = _kernels.similarity(preds, target, constants)
+        values = metrics_cpu.similarity(preds, target, constants)
     else:
         # On a CPU slice by slice: its intermediate images then stay in the cache (4 times faster).
         step = len(target) if target.is_cuda else 1

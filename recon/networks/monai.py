@@ -6,12 +6,11 @@ import copy
 from typing import Any
 
 from monai.networks.blocks import UpSample
-from monai.networks.nets.basic_unet import BasicUNet, TwoConv
+from monai.networks.nets.basic_unet import BasicUNet
 from torch import nn
 
 from recon.errors import InputError
 from recon.layers import set_padding_mode
-from recon.networks.blocks import ConvBlock
 from recon.networks.unet import UNet
 
 
@@ -42,17 +41,9 @@ def from_basic_unet(network: BasicUNet, **settings: Any) -> UNet:
         raise InputError('the BasicUNet does not go up by transposed convolutions: build it with upsample="deconv"')
     first = unknown.conv_0.conv_0.conv
     ours = UNet(first.weight.dim() - 2, first.in_channels, unknown.final_conv.out_channels, (1,) * 5, **settings)
-    ours.encoders = nn.ModuleList(_block(part) for part in (unknown.conv_0, *downs))
+    ours.encoders = nn.ModuleList(copy.deepcopy(part) for part in (unknown.conv_0, *downs))
     ours.ups = nn.ModuleList(copy.deepcopy(part.upsample) for part in up_paths)
-    ours.decoders = nn.ModuleList(_block(part.convs) for part in up_paths)
+    ours.decoders = nn.ModuleList(copy.deepcopy(part.convs) for part in up_paths)
     ours.head = copy.deepcopy(unknown.final_conv)
     set_padding_mode(ours, settings.get("padding", "circular"))
     return ours.train(network.training)
-
-
-def _block(convolutions: TwoConv) -> ConvBlock:
-    """The same two convolutions in a block of ours."""
-    block = ConvBlock(1, 1, 1, "relu", "batch", True)
-    for name, part in convolutions.named_children():
-        setattr(block, name, copy.deepcopy(part))
-    return block

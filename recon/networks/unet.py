@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from monai.networks.blocks import UpSample
 from monai.networks.layers.factories import Conv
+from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
@@ -19,10 +20,10 @@ from recon.layers import (
     PolyphaseMaxPool,
     check_sizes,
     phase_margin,
-    phase_offsets,
+    restore,
     set_padding_mode,
 )
-from recon.networks.blocks import ConvBlock, upsample_phases
+from recon.networks import fused
 from recon.networks.sampling import make_selector, resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
@@ -100,10 +101,10 @@ class UNet(nn.Module):
         if residual and in_channels != out_channels:
             raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
         self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
-        self._landing = 0 if up_path == "aligned" else 1 - stride
+        self.landing = 0 if up_path == "aligned" else 1 - stride  # in pixels
 
-        def convolutions(n_in: int, n_out: int) -> ConvBlock:
-            return ConvBlock(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
+        def convolutions(n_in: int, n_out: int) -> TwoConv:
+            return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
             chooses = make_selector(sampling, criterion, score_on, selector)
@@ -143,19 +144,23 @@ class UNet(nn.Module):
         return x + y if self.residual else y
 
     def _level(self, level: int, x: Tensor) -> Tensor:
-        fine = self.encoders[level](x)
+        """One level and all that are coarser: align and pool, run the coarser ones, go up and restore, decode."""
+        if fused.can_run(self, level, x):
+            return fused.run(self, level, x)  # the same in fewer passes
+        fine: Tensor = self.encoders[level](x)
         if level == self.n_levels:
             return fine
         coarse, phase = self.pools[level](fine)
         coarse = self._level(level + 1, coarse)
-        up = upsample_phases(self.ups[level], coarse) if isinstance(self.lowpass, nn.Identity) else None
-        if up is None:
-            up = self.lowpass(self.ups[level](coarse))
-        offsets = None if phase is None else phase_offsets(phase, self.stride, x.dim() - 2)
-        if self._landing:
-            still = torch.zeros(len(x), x.dim() - 2, dtype=torch.int64, device=x.device)
-            offsets = (still if offsets is None else offsets) + self._landing
-        return self.decoders[level](fine, up, offsets)  # which restores: shifts up by the offsets
+        up = restore(self._up(level, coarse), phase, self.stride)
+        result: Tensor = self.decoders[level](torch.cat([fine, up], dim=1))
+        return result
+
+    def _up(self, level: int, coarse: Tensor) -> Tensor:
+        """The transposed convolution and the mirrored blur; where it is the published way up, landing earlier."""
+        up: Tensor = self.lowpass(self.ups[level](coarse))
+        axes = range(2, up.dim()) if self.landing else ()
+        return up.roll([self.landing] * len(axes), tuple(axes)) if axes else up
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""The CT scanner: parallel-beam geometry, ray transform, filtered back-projection, Hounsfield units, photon noise.
+"""The CT scanner: ray transform, filtered back-projection, Hounsfield units, photon noise.
 
-Images are linear attenuations in 1/m, ``(..., rows, columns)``; sinograms are line integrals, which have no unit,
-``(..., angles, detectors)``; both are float32 or float64, on any device, with any leading dimensions. The CPU runs
-numba kernels, other devices the plain torch form of the same sums. On a CPU a slice's result does not depend, in a
-single bit, on the slices beside it or on the number of threads; 32 slices at once are cheapest.
+Where pixels and rays lie is a :class:`recon.physics.geometry.ParallelBeam`. Images are linear attenuations in 1/m,
+``(..., rows, columns)``; sinograms are line integrals, which have no unit, ``(..., angles, detectors)``; both are
+float32 or float64, on any device, with any leading dimensions. The CPU runs numba kernels, other devices the plain
+torch form of the same sums. On a CPU a slice's result does not depend, in a single bit, on the slices beside it or on
+the number of threads; 32 slices at once are cheapest.
 
 Every sum is linear and differentiable any number of times, and its gradient is its exact transpose:
 :func:`back_projection` for :func:`ray_transform`. The back-projection inside :func:`fbp` is another one (linear
@@ -14,7 +15,6 @@ interpolation on the detector instead of Joseph's weights, which makes a better 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recon.compiled import compiles
 from recon.errors import InputError, check_choice
-from recon.physics import _ct_footprint
-from recon.physics._ct_footprint import Footprint
+from recon.kernels import tomography_plain
+from recon.kernels.switches import compiles
+from recon.kernels.tomography_plain import Footprint
+from recon.physics.geometry import LODOPAB as LODOPAB
+from recon.physics.geometry import ParallelBeam
 
 MU_WATER = 20.0
 """Linear attenuation of water in 1/m, as in LoDoPaB-CT (an X-ray energy of about 60 keV)."""
@@ -40,72 +42,6 @@ MOST_PHOTONS = 1e18
 """In one detector pixel: more is not counted."""
 
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann")
-
-
-@dataclass(frozen=True)
-class ParallelBeam:
-    """Parallel rays through an image: what a ray transform needs to know.
-
-    The pixel centres and the detector centres lie symmetrically about 0. With x the position in metres along the
-    rows' index and y along the columns', angle a and detector k measure the line x cos(theta_a) + y sin(theta_a) =
-    s_k, where theta_a = (a + 1/2) pi / n_angles and s_k = (k - (n_detectors - 1) / 2) detector_spacing.
-
-    ``dataclasses.replace(geometry, rows=1000, columns=1000)`` is the same scanner with a finer image.
-
-    Args:
-        rows: of the image.
-        columns: of the image.
-        extent: height and width of the image in metres, from edge to edge.
-        n_angles: uniform over [0, pi), each in the middle of its step.
-        n_detectors: detector pixels in a row.
-        detector_extent: length of that row in metres, from edge to edge.
-
-    Raises:
-        InputError: a number or a length is not positive.
-
-    Source: the convention of ODL's ``parallel_beam_geometry``, with its first image axis as our rows.
-    """
-
-    rows: int
-    columns: int
-    extent: tuple[float, float]
-    n_angles: int
-    n_detectors: int
-    detector_extent: float
-
-    def __post_init__(self) -> None:
-        counts = (self.rows, self.columns, self.n_angles, self.n_detectors)
-        lengths = (*self.extent, self.detector_extent)
-        if min(counts) < 1 or not all(0 < length < math.inf for length in lengths):
-            raise InputError(f"{self} cannot be: give counts of at least 1 and lengths above 0 m")
-
-    @property
-    def pixel_size(self) -> tuple[float, float]:
-        """Height and width of a pixel in metres."""
-        return self.extent[0] / self.rows, self.extent[1] / self.columns
-
-    @property
-    def detector_spacing(self) -> float:
-        """Distance of neighbouring detector centres in metres."""
-        return self.detector_extent / self.n_detectors
-
-    @property
-    def angles(self) -> Tensor:
-        """theta in radians, float64 ``(angles,)``."""
-        return (torch.arange(self.n_angles, dtype=torch.float64) + 0.5) * (torch.pi / self.n_angles)
-
-    @property
-    def detectors(self) -> Tensor:
-        """s in metres, float64 ``(detectors,)``."""
-        index = torch.arange(self.n_detectors, dtype=torch.float64)
-        return (index - (self.n_detectors - 1) / 2) * self.detector_spacing
-
-
-LODOPAB = ParallelBeam(362, 362, (0.26, 0.26), 1000, 513, math.hypot(0.26, 0.26))
-"""LoDoPaB-CT's reconstruction: 362 x 362 pixels on [-0.13, 0.13]^2 m, 1000 angles, 513 detectors on the diagonal.
-
-Source: Leuschner et al., Scientific Data 8, 109 (2021). Its simulation has 1000 x 1000 pixels.
-"""
 
 
 def ray_transform(image: Tensor, geometry: ParallelBeam) -> Tensor:
@@ -334,10 +270,10 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
         if x.device.type != "cpu" or not compiles():
-            return getattr(_ct_footprint, name)(x, table)
-        from recon.physics import _ct_cpu  # here, so that importing recon does not wait for numba
+            return getattr(tomography_plain, name)(x, table)
+        from recon.kernels import tomography_cpu  # here, so that importing recon does not wait for numba
 
-        return getattr(_ct_cpu, name)(x, table)
+        return getattr(tomography_cpu, name)(x, table)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

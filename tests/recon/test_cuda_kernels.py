@@ -6,17 +6,17 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from recon.compiled import compiles
+from recon.kernels.switches import compiles
 
 if find_spec("triton") is None or not compiles():
     pytest.skip("needs triton and numba", allow_module_level=True)
 
-from recon.layers import _cpu
+from recon.kernels import join_cpu, normalise_cpu, pool_cpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # triton asks once, when it is imported
@@ -24,13 +24,16 @@ DTYPES = [torch.float32, torch.float64]
 SIZES = [(4, 6), (18, 134)]  # the last one takes several tiles
 
 
+CPU = SimpleNamespace(**vars(pool_cpu) | vars(join_cpu) | vars(normalise_cpu))
+
+
 @pytest.fixture
-def cuda() -> ModuleType:
+def cuda() -> SimpleNamespace:
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("no GPU: test_in_the_interpreter runs it")
-    from recon.layers import _cuda
+    from recon.kernels import join_cuda, normalise_cuda, pool_cuda
 
-    return _cuda
+    return SimpleNamespace(**vars(pool_cuda) | vars(join_cuda) | vars(normalise_cuda))
 
 
 def images(*shape, dtype=torch.float64, seed=0):
@@ -45,7 +48,7 @@ def on_device(x):
 
 def both(cuda, name, *inputs):
     """What a function's two forms return, as lists of CPU tensors: the kernels', the loops'."""
-    found = [getattr(cuda, name)(*map(on_device, inputs)), getattr(_cpu, name)(*inputs)]
+    found = [getattr(cuda, name)(*map(on_device, inputs)), getattr(CPU, name)(*inputs)]
     one, other = ([y.cpu() for y in ([f] if isinstance(f, torch.Tensor) else f)] for f in found)
     assert [(y.shape, y.dtype) for y in one] == [(y.shape, y.dtype) for y in other]
     return one, other
@@ -113,11 +116,11 @@ def test_join_crops_by_negative_pads_and_reads_strided_memory(cuda):
 def test_half_precision(cuda):
     x = images(2, 3, 10, 26, dtype=torch.float16)
     pooled, phase, _ = cuda.pool(on_device(x))
-    expected, expected_phase, _ = _cpu.pool(x.float())
+    expected, expected_phase, _ = CPU.pool(x.float())
     assert torch.equal(pooled.cpu().float(), expected)
     assert torch.equal(phase.cpu(), expected_phase)
     joined = cuda.join([on_device(x)], None, None, [1, 1, 2, 0]).cpu()
-    assert torch.equal(joined.float(), _cpu.join([x.float()], None, None, [1, 1, 2, 0]))
+    assert torch.equal(joined.float(), CPU.join([x.float()], None, None, [1, 1, 2, 0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

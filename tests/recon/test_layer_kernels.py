@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import recon
-from recon.compiled import compiles, share_out
+from recon.kernels.runner import parallel_for
+from recon.kernels.switches import compiles
 from recon.layers import MaxNorm, PolyphaseMaxPool, circular_pad, circular_shift, use_kernels
 from recon.networks import UNet, record_margins
 from tests.properties import shift_error
@@ -100,7 +101,7 @@ def test_threads_change_nothing(threads):
     def count(start: int, stop: int) -> None:
         done[start:stop] += 1
 
-    share_out(count, 7, 10**9)
+    parallel_for(count, 7, 10**9)
     assert done.tolist() == [1] * 7
     x = images((256, 320), torch.float32, channels=8).detach()
     pool = PolyphaseMaxPool(2, 2, selector=MaxNorm())
@@ -117,14 +118,14 @@ def test_what_fails_in_a_thread_is_raised():
         raise ValueError(f"part {start}")
 
     with pytest.raises(ValueError, match="part"):
-        share_out(fail, 7, 10**9)
+        parallel_for(fail, 7, 10**9)
 
 
 def test_python_s_threads_do_the_same_where_torch_has_no_openmp_of_gnu(monkeypatch):
     x = images((256, 320), torch.float32, channels=8).detach()
     torch.set_num_threads(2)
     y = circular_pad(x, [(1, 1), (1, 1)])
-    monkeypatch.setattr("recon.compiled._openmp", lambda: None)
+    monkeypatch.setattr("recon.kernels.runner._openmp", lambda: None)
     assert torch.equal(circular_pad(x, [(1, 1), (1, 1)]), y)
 
 
@@ -173,7 +174,7 @@ def test_without_numba_everything_runs_and_it_is_said_once():
 def test_without_a_place_for_the_cache_everything_runs(tmp_path):
     package = tmp_path / "recon"
     shutil.copytree(Path(recon.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "layers" / "__pycache__").touch()  # a file where the folder would be: it stops even root
+    (package / "kernels" / "__pycache__").touch()  # a file where the folder would be: it stops even root
     pad = "recon.layers.circular_pad(torch.ones(1, 1, 2, 2), [(1, 1)] * 2)"
     says = f"import recon, torch; print(recon.__file__); print({pad})"
     environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": os.devnull, "HOME": os.devnull}

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import metrics as benchmark
-from recon.compiled import compiled
-from recon.metrics import _kernels, equivariance
+from recon.kernels import metrics_cpu
+from recon.kernels.runner import compiled
+from recon.metrics import equivariance
 from recon.metrics.quality import differences, ssim_terms
 
 torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def test_each_form_runs_where_it_should(monkeypatch):
     preds, target, data_range = draw((2, 9, 8))
     calls = []
     for name in ("differences", "similarity"):
-        monkeypatch.setattr(_kernels, name, lambda *arguments, name=name: calls.append(name) or torch.zeros(2, 3))
+        monkeypatch.setattr(metrics_cpu, name, lambda *arguments, name=name: calls.append(name) or torch.zeros(2, 3))
     differences(preds.requires_grad_(), target)
     ssim_terms(preds, target, data_range)
     ssim_terms(preds.detach(), target, data_range.clone().requires_grad_())
@@ -117,7 +118,7 @@ def test_offset_cancels_where_running_sums_fail():
 @pytest.mark.parametrize("form", [values, plain_values])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_neither_batch_nor_threads_change_a_bit(form, n_threads, monkeypatch):
-    monkeypatch.setattr(_kernels, "THREAD_PIXELS", 1)
+    monkeypatch.setattr(metrics_cpu, "THREAD_PIXELS", 1)
     for size in ((5, 31, 33), (4, 120, 200)):
         preds, target, data_range = draw(size)
         alone = [form(preds[i : i + 1], target[i : i + 1], data_range[i : i + 1]) for i in range(size[0])]
@@ -131,7 +132,7 @@ def test_neither_batch_nor_threads_change_a_bit(form, n_threads, monkeypatch):
 
 
 def test_calls_from_several_threads(monkeypatch):
-    monkeypatch.setattr(_kernels, "THREAD_PIXELS", 1)
+    monkeypatch.setattr(metrics_cpu, "THREAD_PIXELS", 1)
     cases = [draw((3, 60, 70), seed=seed) for seed in range(8)]
     wanted = [values(*case) for case in cases]
     torch.set_num_threads(2)

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recon.kernels.join import join, join_op
+from recon.kernels.normalise import normalise
+from recon.kernels.pool import pool
 from recon.layers import can_fuse, circular_pad, circular_shift, normalise_activate, use_kernels
-from recon.layers.ops import join, join_op, normalise, pool
 from recon.networks import UNet
-from recon.networks.blocks import upsample_phases
+from recon.networks.fused import upsample_phases
 from tests.properties import shift_error
 
 NORMS = {

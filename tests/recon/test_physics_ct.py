@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks import tomography as benchmark
 from recon.errors import InputError
+from recon.kernels import tomography_cpu, tomography_plain
 from recon.layers import use_kernels
-from recon.physics import _ct_cpu, _ct_footprint, ct
+from recon.physics import ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
 from tests.properties import adjoint_error
 
@@ -134,7 +135,7 @@ def test_back_projection_is_the_adjoint(geometry, dtype, limit):
 def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fails the test above
     exact, other = ct._joseph(SMALL), ct._linear(SMALL)
     other = other._replace(scale=exact.scale * exact.width)  # both triangles with the same area
-    pair = (lambda x: ray_transform(x, SMALL), lambda y: _ct_cpu.transpose(y[None], other)[0])
+    pair = (lambda x: ray_transform(x, SMALL), lambda y: tomography_cpu.transpose(y[None], other)[0])
     assert adjoint_error(*pair, image_like(SMALL), sinogram_like(SMALL, seed=1)) > 1e-5
 
 
@@ -142,17 +143,17 @@ def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fail
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_kernels_equal_the_plain_form(geometry, dtype, limit, footprint, monkeypatch):
-    monkeypatch.setattr(_ct_footprint, "CHUNK", 5000)  # some angles at a time
+    monkeypatch.setattr(tomography_plain, "CHUNK", 5000)  # some angles at a time
     image, sinogram = image_like(geometry, (2,), dtype=dtype), sinogram_like(geometry, (2,), dtype=dtype)
     for name, x in (("project", image), ("transpose", sinogram)):
-        expected = getattr(_ct_footprint, name)(x, footprint(geometry))
+        expected = getattr(tomography_plain, name)(x, footprint(geometry))
         for n in (1, 2):
-            actual = getattr(_ct_cpu, name)(x[:n], footprint(geometry))
+            actual = getattr(tomography_cpu, name)(x[:n], footprint(geometry))
             assert actual.dtype == expected.dtype == dtype
             if expected.any():
                 assert relative(actual, expected[:n]) < limit
     taps = ct.ramp_taps(geometry.n_detectors)
-    assert relative(_ct_cpu.convolve(sinogram, taps), _ct_footprint.convolve(sinogram, taps)) < limit
+    assert relative(tomography_cpu.convolve(sinogram, taps), tomography_plain.convolve(sinogram, taps)) < limit
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,6 +15,8 @@ from torch import nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils.checkpoint import checkpoint
 
+from recon.kernels.join import join
+from recon.kernels.normalise import normalise
 from recon.layers import (
     BinomialBlur,
     MaxNorm,
@@ -26,7 +28,6 @@ from recon.layers import (
     set_padding_mode,
     use_kernels,
 )
-from recon.layers.ops import join, normalise
 from recon.networks import ResNet, UNet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, in forward mode

@@ -1,20 +1,14 @@
-"""The functions of :mod:`recon.physics._ct_footprint` on a CPU: numba kernels with the batch as the last axis.
+"""The functions of :mod:`recon.kernels.tomography_plain` on a CPU, with the batch as the last axis.
 
 The weights of a pixel and a ray are computed once for all slices, and the innermost loop, over LANES slices, becomes
 vector instructions. Its operations are those of IEEE arithmetic in a fixed order (no fastmath), so that a slice's
-result depends neither on the slices beside it nor on the number of threads. Threads are Python's (the kernels release
-the GIL), as many as ``torch.get_num_threads()``: unlike numba's own pools and OpenMP's they survive the fork of a
-data-loading worker, may be started from several threads and do not spin while they wait. Each loop is compiled where it
-is first called, once per machine.
+result depends neither on the slices beside it nor on the number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from typing import Any
 
 import numba
 import numpy as np
@@ -22,8 +16,8 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from recon.compiled import compiled
-from recon.physics._ct_footprint import Footprint, filter_length
+from recon.kernels.runner import compiled, run_jobs
+from recon.kernels.tomography_plain import Footprint, filter_length
 
 LANES = 32
 """How many slices are computed together, 128 bytes of float32: 2 cost as much as 32. A single one has its own loop."""
@@ -59,7 +53,7 @@ def project(image: Tensor, footprint: Footprint) -> Tensor:
                 (result[start : start + LANES], values, padding, *tables, angles.numpy())
                 for angles in chosen.nonzero().flatten().split(ANGLES)
             ]
-        _run(_project, jobs)
+        run_jobs(_project, jobs)
     return torch.from_numpy(result)
 
 
@@ -71,7 +65,7 @@ def transpose(sinogram: Tensor, footprint: Footprint) -> Tensor:
     for start in range(0, len(sinogram), LANES):
         part = result[start : start + LANES]
         values, padding = _lanes_last(sinogram[start : start + LANES], footprint.width, footprint.scale)
-        _run(_transpose, [(part, values, padding, *tables, *corner) for corner in corners])
+        run_jobs(_transpose, [(part, values, padding, *tables, *corner) for corner in corners])
     return torch.from_numpy(result)
 
 
@@ -86,7 +80,7 @@ def convolve(sinogram: Tensor, taps: Tensor) -> Tensor:
         spectrum = scipy.fft.rfft(lines[index, first : first + FILTERED], length)
         result[index, first : first + FILTERED] = scipy.fft.irfft(spectrum * response, length)[:, :n]
 
-    _run(filtered, product(range(len(lines)), range(0, lines.shape[1], FILTERED)))
+    run_jobs(filtered, product(range(len(lines)), range(0, lines.shape[1], FILTERED)))
     return torch.from_numpy(result)
 
 
@@ -99,23 +93,12 @@ def _lanes_last(lines: Tensor, radius: Tensor, scale: Tensor | None = None) -> t
     padding = math.ceil(2 * float(radius.max())) + 2 if len(radius) else 0
     source, factors = lines.numpy(force=True), np.ones(n_lines) if scale is None else scale.numpy()
     values = np.empty((n_lines, length + 2 * padding, 1 if batch == 1 else LANES), source.dtype)
-    _run(_lay, [(values, source, factors, padding, first) for first in range(0, n_lines, TILE)])
+    run_jobs(_lay_out, [(values, source, factors, padding, first) for first in range(0, n_lines, TILE)])
     return values, padding
 
 
-def _run(function: Callable, jobs: Iterable[tuple[Any, ...]]) -> None:
-    """Call the function for each job, in as many threads as torch has."""
-    n_threads = torch.get_num_threads()
-    if n_threads == 1:
-        for job in jobs:
-            function(*job)
-    else:
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(lambda job: function(*job), jobs))
-
-
 @compiled(f"{VALUES}, number[:, :, :], {TABLE}, int64, int64")
-def _lay(values, lines, scale, padding, first):  # type: ignore[no-untyped-def]
+def _lay_out(values, lines, scale, padding, first):  # type: ignore[no-untyped-def]
     """Fill TILE lines of values ``(lines, padding + length + padding, lanes)`` from ``(batch, lines, length)``."""
     batch, n_lines, length = lines.shape
     for line in range(first, min(first + TILE, n_lines)):

@@ -1,8 +1,7 @@
-"""The metrics' sums over CPU images as compiled loops; the equations are those of :mod:`recon.metrics.quality`.
+"""The sums of the metrics on a CPU; their equations, and the plain form, are in :mod:`recon.metrics.quality`.
 
-One pass with a few rows at hand, where whole images in float64 would each cross the memory. One thread sums a slice,
-in one order: its numbers depend neither on the batch nor on the number of threads. Each loop is compiled where it is
-first called, once per machine.
+A loop goes over an image once and keeps a few rows, where plain torch would write whole images in float64. One thread
+sums a slice, in one order: its numbers depend neither on the batch nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.compiled import compiled, share_out
+from recon.kernels.runner import compiled, parallel_for
 
 THREAD_PIXELS = 2**19  # for each thread, 1 ms: less would not pay for starting it
 
@@ -39,8 +38,9 @@ def _images(*images: Tensor) -> list[np.ndarray]:
 
 
 def _run(kernel: Callable[..., None], *arrays: np.ndarray) -> None:
-    """Share the slices out among torch's threads."""
-    share_out(lambda a, b: kernel(*(array[a:b] for array in arrays)), len(arrays[0]), arrays[0].size, THREAD_PIXELS)
+    """Call a loop with arrays whose first axis is the slices', a part of them in each of torch's threads."""
+    n_pixels = arrays[0].size
+    parallel_for(lambda a, b: kernel(*(array[a:b] for array in arrays)), len(arrays[0]), n_pixels, THREAD_PIXELS)
 
 
 @compiled("number[:, :, ::1], number[:, :, ::1], float64[:, ::1]")

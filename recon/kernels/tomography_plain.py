@@ -1,8 +1,7 @@
-"""The one linear map of the CT scanner, as plain torch: every pixel casts a triangular footprint on the detector.
+"""The one linear map of the CT scanner, in plain torch: every pixel casts a triangular footprint on the detector.
 
 Joseph's ray transform and the linear interpolation of a back-projection differ in the triangle's width only. These
-functions run on any device. They are what a GPU uses, and the truth that :mod:`recon.physics._ct_cpu` is tested
-against.
+functions run on any device. They are what a GPU uses, and the truth of :mod:`recon.kernels.tomography_cpu`.
 """
 
 from __future__ import annotations

@@ -1,19 +1,13 @@
-"""Loops over CPU tensors, compiled by numba on first use; each has a plain form in torch, which is its truth.
-
-Without numba, or with ``RECON_KERNELS=0`` in the environment, the plain forms run.
-"""
+"""Loops over arrays: compiled by numba where they are first called, and shared between torch's threads."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from types import FunctionType
@@ -21,73 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.autograd import forward_ad
 
 Loop = Callable[..., None]
-
-_here = threading.local()
-
-
-def compiles() -> bool:
-    """Whether loops are compiled: numba is installed, and nobody switched them off."""
-    return not switched_off() and os.environ.get("RECON_KERNELS") != "0" and _has_numba()
-
-
-def switched_off() -> bool:
-    """Whether :func:`use_kernels` has switched the kernels off in this thread."""
-    return getattr(_here, "switched_off", False)
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Whether torch transforms what runs: torch.func (vmap, grad, jvp ...), forward-mode or mapped differentiation.
-
-    These go through torch's own operators, and pass by a loop or an operator of ours, some without a word.
-    """
-    transforms = torch._C._functorch
-    return (
-        forward_ad._current_level >= 0
-        or transforms.maybe_current_level() is not None
-        or transforms.is_legacy_batchedtensor(x)  # by torch.autograd.grad(is_grads_batched=True)
-    )
-
-
-def runs_eagerly(x: Tensor) -> bool:
-    """Whether torch runs what it is told at once, so that the values of a tensor may decide what comes next.
-
-    It does not where :func:`is_transformed`, nor where it records for other inputs: torch.compile, torch.export and
-    torch.jit.trace.
-    """
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed(x))
-
-
-@contextmanager
-def use_kernels(use: bool) -> Iterator[None]:
-    """Run the compiled loops or the plain forms, in this thread and until the end of the block.
-
-    Args:
-        use: False for the plain forms; True for the loops, where there are any.
-    """
-    before = switched_off()
-    _here.switched_off = not use
-    try:
-        yield
-    finally:
-        _here.switched_off = before
-
-
-@cache
-def _has_numba() -> bool:
-    """Whether numba can be imported; says once where it cannot."""
-    found = importlib.util.find_spec("numba") is not None
-    if found:
-        try:
-            import numba  # noqa: F401
-        except ImportError:
-            found = False
-    if not found:
-        print("numba cannot be imported: plain torch computes the same, more slowly", file=sys.stderr, flush=True)
-    return found
 
 
 def compiled(arguments: str, dtypes: Sequence[str] = ("float32", "float64")) -> Callable[[Loop], Loop]:
@@ -135,19 +64,20 @@ def _compile(loop: Loop, arguments: str, dtype: str) -> Loop:
         return njit(f"void({arguments})", **settings)(named)
 
 
-def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 2**16) -> None:
-    """Run ``loop(start, stop)`` over 0 to n in as many parts as torch has threads.
+def parallel_for(loop: Callable[[int, int], None], n: int, work: int, work_per_thread: int = 2**16) -> None:
+    """Call ``loop(start, stop)`` for consecutive parts of 0 to n, one part in each of torch's threads.
 
-    Where torch runs on GNU's OpenMP the threads are its own: others would fight with them for the cores, since they
-    spin for a while after each operator. Elsewhere they are Python's.
+    There are ``torch.get_num_threads()`` parts, or fewer where there is little to do. The threads are OpenMP's own if
+    torch has loaded GNU's OpenMP: they spin for a while after each operator, and other threads would compete with them
+    for the cores. Otherwise they are Python's.
 
     Args:
-        loop: releases the GIL.
+        loop: it releases the GIL.
         n: how many independent pieces there are.
-        work: numbers to go through in all; few are not worth a second thread.
-        least: numbers for each thread.
+        work: how many numbers all pieces have together.
+        work_per_thread: no thread is started for fewer numbers than these.
     """
-    n_threads = min(torch.get_num_threads(), n, max(1, work // least))
+    n_threads = min(torch.get_num_threads(), n, max(1, work // work_per_thread))
     if n_threads < 2:
         loop(0, n)
         return
@@ -169,6 +99,25 @@ def share_out(loop: Callable[[int, int], None], n: int, work: int, least: int = 
     openmp.GOMP_parallel(_CALLBACK(run_part), None, n_threads, 0)
     if failed:
         raise failed[0]
+
+
+def run_jobs(function: Callable[..., object], jobs: Iterable[tuple[Any, ...]]) -> None:
+    """Call ``function(*job)`` for each job, in as many threads as torch has.
+
+    They are Python's own, started anew: unlike OpenMP's they may be started from several threads at once and in a
+    data-loading worker that was forked, and do not spin while they wait. For work that takes milliseconds.
+
+    Args:
+        function: it releases the GIL.
+        jobs: each is the arguments of one call; a free thread takes the next.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        for job in jobs:
+            function(*job)
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(lambda job: function(*job), jobs))
 
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
