@@ -1,10 +1,10 @@
-# make demo: install and train on the bundled sample; make test: install and run every check.
+# make demo: install and train on the bundled sample; make test: install and run every check; make gpu: what needs a GPU.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check gpu clean
 
 demo: $(STAMP)
 	$(BIN)/recon-train --task mri $(ARGS)
@@ -17,6 +17,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11")'

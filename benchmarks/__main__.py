@@ -23,9 +23,11 @@ from recon.errors import InputError, check_choice
 NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning")
 OF_A_RUN = ("exactness", "evaluation")
 """Those that measure a trained network, and take its run folder."""
+OF_A_GPU = ("gpu",)
+"""Those that need a GPU; `make gpu`."""
 OF_ROBUSTNESS = ("fuzz", "chaos")
 """Those that break something: they take hours, and are no part of all."""
-ALL = NAMES + OF_A_RUN + OF_ROBUSTNESS
+ALL = NAMES + OF_A_RUN + OF_A_GPU + OF_ROBUSTNESS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +63,7 @@ def _list() -> None:
         table.add_row(name, _summary(name))
     for name in OF_A_RUN:
         table.add_row(f"{name} RUN", _summary(name))
-    for name in OF_ROBUSTNESS:
+    for name in OF_A_GPU + OF_ROBUSTNESS:
         table.add_row(name, _summary(name))
     Console().print(table)
 

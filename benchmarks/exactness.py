@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_prep import center_crop
@@ -51,10 +51,23 @@ class Outcome(NamedTuple):
     n_above: int
     largest: float
     n_equal: int
-    smallest_margin: float
+    smallest_margin: float  # nan without a selector
 
 
-def load_task(run: Path, blur: int, score: type[MaxNorm] = MaxNorm) -> ReconstructionTask:
+class OfImages(nn.Module):
+    """A task as a map of normalised images, its clamp included."""
+
+    def __init__(self, task: ReconstructionTask) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct ``(batch, 1, rows, columns)``."""
+        result: Tensor = self.task(batch_of(image))
+        return result
+
+
+def load_network(run: Path, blur: int, score: type[MaxNorm] = MaxNorm) -> OfImages:
     """The run's weights in an aps network of another blur, in eval mode."""
     config = load(check_run_folder(run) / "config.yaml")
     config.network.sampling, config.network.blur = "aps", blur
@@ -62,39 +75,39 @@ def load_task(run: Path, blur: int, score: type[MaxNorm] = MaxNorm) -> Reconstru
     load_weights(task, run / "checkpoints" / "best.ckpt")
     for pool in task.network.pools:
         pool.selector = score()
-    return task.eval()
+    return OfImages(task).eval()
 
 
 @torch.inference_mode()
-def check(task: ReconstructionTask, images: Tensor, n_pairs: int, max_shift: int = 128, seed: int = 0) -> Outcome:
+def check(network: nn.Module, images: Tensor, n_pairs: int, max_shift: int = 128, seed: int = 0) -> Outcome:
     """Compare T f(x) with f(T x) for random pairs of an image and a circular shift.
 
     Args:
-        task: in eval mode.
-        images: ``(images, 1, rows, columns)``, normalised; their dtype is the network's.
+        network: in eval mode, on the images' device.
+        images: ``(images, 1, rows, columns)``, normalised; their dtype is what the network is cast to.
         n_pairs: how many.
         max_shift: the shifts' range in pixels.
         seed: of the pairs.
     """
-    task = task.to(images.dtype)
+    network = network.to(images.dtype)
     generator = torch.Generator().manual_seed(seed)
     which = torch.randint(0, len(images), (n_pairs,), generator=generator).sort().values
-    shifts = draw_shifts(n_pairs, max_shift, seed)
+    shifts = draw_shifts(n_pairs, max_shift, seed).to(images.device)
     errors, n_equal, margins, output, last = [], 0, [], images[:1], -1
     with exact_arithmetic():
         for index, shift in tqdm(zip(which.tolist(), shifts, strict=True), total=n_pairs, disable=None, leave=False):
             image = images[index : index + 1]
             if index != last:
-                with record_margins(task.network) as recorded:
-                    output = task(batch_of(image))
+                with record_margins(network) as recorded:
+                    output = network(image)
                 margins += [float(margin) for margin in recorded]
                 last = index
             expected = circular_shift(output, shift[None])
-            found = task(batch_of(circular_shift(image, shift[None])))
+            found = network(circular_shift(image, shift[None]))
             n_equal += int(torch.equal(expected, found))
             errors.append(float((found - expected).double().norm() / expected.double().norm()))
     n_above = sum(error > LIMITS[images.dtype] for error in errors)
-    return Outcome(n_pairs, n_above, max(errors), n_equal, min(margins))
+    return Outcome(n_pairs, n_above, max(errors), n_equal, min(margins, default=float("nan")))
 
 
 def images_of(run: Path) -> Tensor:
@@ -115,7 +128,7 @@ def cases(run: Path, n_pairs: int, n_pairs64: int, seed: int) -> Iterator[tuple[
             ("float64, 64 x 64 crops", MaxNorm, crops, n_pairs64),
             (CONTROL, Float32Score, images, n_pairs),
         ):
-            yield blur, what, LIMITS[some.dtype], check(load_task(run, blur, score), some, n, seed=seed)
+            yield blur, what, LIMITS[some.dtype], check(load_network(run, blur, score), some, n, seed=seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

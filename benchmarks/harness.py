@@ -82,10 +82,26 @@ class Outcome(NamedTuple):
 
 
 def compare(cases: Sequence[Case], repeats: int, device: torch.device) -> list[Outcome]:
-    """Measure cases in turn.
+    """Measure cases in turn, and the memory of each in a process of its own."""
+    outcomes = take_turns(cases, repeats, device)
+    gc.collect()
+    return [outcome._replace(peak=alone(partial(peak, outcome.case.prepare, device))) for outcome in outcomes]
+
+
+def take_turns(
+    cases: Sequence[Case], repeats: int, device: torch.device, budget: float = float("inf")
+) -> list[Outcome]:
+    """Measure cases in turn, without their memory.
 
     The results that are compared are those of each case's first run, with TF32 off. Two turns warm up.
+
+    Args:
+        cases: the first one is the yardstick.
+        repeats: timed turns.
+        device: is waited for.
+        budget: seconds after which no further turn starts; one there is always.
     """
+    start = time.perf_counter()
     runs = [case.prepare() for case in cases]
     with exact_arithmetic():
         results = {case.name: _kept(run()) for case, run in zip(cases, runs, strict=True)}
@@ -94,22 +110,31 @@ def compare(cases: Sequence[Case], repeats: int, device: torch.device) -> list[O
         for case in cases
     ]
     del results
-    times = interleave(runs, repeats, device)
-    del runs
-    gc.collect()
-    peaks = [alone(partial(peak, case.prepare, device)) for case in cases]
-    ratios = np.median(times / times[:, :1], axis=0)
-    return [Outcome(*row) for row in zip(cases, times.T, map(float, ratios), peaks, differences, strict=True)]
+    times = interleave(runs, repeats, device, budget - (time.perf_counter() - start))
+    ratios = map(float, np.median(times / times[:, :1], axis=0))
+    rows = zip(cases, times.T, ratios, differences, strict=True)
+    return [Outcome(case, seconds, ratio, None, difference) for case, seconds, ratio, difference in rows]
 
 
-def interleave(runs: Sequence[Callable[[], object]], repeats: int, device: torch.device | None = None) -> np.ndarray:
-    """Seconds ``(repeats, runs)`` of runs that take turns."""
+def interleave(
+    runs: Sequence[Callable[[], object]],
+    repeats: int,
+    device: torch.device | None = None,
+    budget: float = float("inf"),
+) -> np.ndarray:
+    """Seconds ``(turns, runs)`` of runs that take turns: ``repeats`` or, within ``budget`` seconds, at least one."""
+    start = time.perf_counter()
 
     def turn() -> list[float]:
         return [seconds(run, device) for run in runs]
 
     turn()
-    return np.array([turn() for _ in tqdm(range(repeats), disable=None, leave=False)])
+    turns = []
+    for _ in tqdm(range(repeats), disable=None, leave=False):
+        turns.append(turn())
+        if time.perf_counter() - start > budget:
+            break
+    return np.array(turns)
 
 
 def seconds(function: Callable[[], object], device: torch.device | None = None) -> float:

@@ -156,6 +156,11 @@ def prepare(subject: str, name: str, backward: bool, size: int, seed: int, devic
 
 def measure(size: int, repeats: int, seed: int, device: torch.device) -> dict[str, list[Outcome]]:
     """All subjects, forward and with backward, by title."""
+    return {title: compare(cases, repeats, device) for title, cases in cases_of(size, seed, device).items()}
+
+
+def cases_of(size: int, seed: int, device: torch.device) -> dict[str, list[Case]]:
+    """What is compared, by title."""
     tables = {}
     for key, subject in SUBJECTS.items():
         shape = "x".join(map(str, subject.draw(size, torch.Generator())[0].shape))
@@ -169,7 +174,7 @@ def measure(size: int, repeats: int, seed: int, device: torch.device) -> dict[st
                 for name in subject.operations
             ]
             title = f"{subject.title}, {shape} float32, forward{' + backward' if backward else ''}"
-            tables[title] = compare(cases, repeats, device)
+            tables[title] = cases
     return tables
 
 

@@ -129,11 +129,12 @@ class Data(NamedTuple):
     size: int
     seed: int
     device: torch.device
+    batch: int = BATCH
 
     def draw(self) -> Tensor:
         """Images and targets ``(2, batch, 1, size, size)``."""
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.randn(2, BATCH, 1, self.size, self.size, generator=generator).to(self.device)
+        return torch.randn(2, self.batch, 1, self.size, self.size, generator=generator).to(self.device)
 
 
 def basic_name(name: str) -> str:
@@ -167,7 +168,7 @@ def build(variant: Variant, data: Data) -> nn.Module:
     return network.to(data.device).to(memory_format=layout)
 
 
-def make_forward(network: nn.Module, variant: Variant) -> Callable[[Tensor], Tensor]:
+def make_forward(network: Callable[[Tensor], Tensor], variant: Variant) -> Callable[[Tensor], Tensor]:
     """The network as its variant runs it."""
 
     def forward(images: Tensor) -> Tensor:
@@ -179,11 +180,12 @@ def make_forward(network: nn.Module, variant: Variant) -> Callable[[Tensor], Ten
     return forward
 
 
-def training(name: str, data: Data) -> Run:
-    """Steps of training; the parts of a run are the output and the gradient of all parameters."""
+def training(name: str, data: Data, compiles: bool = False) -> Run:
+    """Steps of training, by torch.compile if asked; a run's parts are the output and the gradient of all parameters."""
     variant, (images, targets) = VARIANTS[name], data.draw()
     network = build(variant, data)
-    forward, weights = make_forward(network, variant), list(parameters(network).values())
+    forward = make_forward(torch.compile(network) if compiles else network, variant)
+    weights = list(parameters(network).values())
     optimizer = torch.optim.Adam(weights, lr=1e-3)
 
     def run() -> list[list[Tensor]]:
@@ -197,10 +199,11 @@ def training(name: str, data: Data) -> Run:
     return run
 
 
-def inference(name: str, data: Data) -> Run:
-    """Reconstruct without gradients."""
+def inference(name: str, data: Data, compiles: bool = False) -> Run:
+    """Reconstruct without gradients, by torch.compile if asked."""
     variant, (images, _) = VARIANTS[name], data.draw()
-    forward = make_forward(build(variant, data).eval(), variant)
+    network = build(variant, data).eval()
+    forward = make_forward(torch.compile(network) if compiles else network, variant)
 
     @torch.no_grad()
     def run() -> list[list[Tensor]]:
@@ -213,10 +216,17 @@ def inference(name: str, data: Data) -> Run:
 def shift_error(name: str, data: Data) -> float:
     """The largest |f(T x) - T f(x)| / |T f(x)| over four shifts, up to half the image either way."""
     variant, (images, _) = VARIANTS[name], data.draw()
-    forward, errors = make_forward(build(variant, data).eval(), variant), []
-    with torch.no_grad(), exact_arithmetic(), use_kernels(variant.kernels):
+    with use_kernels(variant.kernels):
+        return largest_shift_error(make_forward(build(variant, data).eval(), variant), images, data.seed)
+
+
+@torch.no_grad()
+def largest_shift_error(forward: Callable[[Tensor], Tensor], images: Tensor, seed: int) -> float:
+    """The same of a function of images ``(batch, channel, size, size)``, in exact arithmetic unless it undoes it."""
+    errors = []
+    with exact_arithmetic():
         output = forward(images)
-        for shift in draw_shifts(4, data.size // 2, data.seed).to(data.device):
+        for shift in draw_shifts(4, images.shape[-1] // 2, seed).to(images.device):
             moves = shift.expand(len(images), -1)
             errors.append(
                 relative_difference([[forward(circular_shift(images, moves))]], [[circular_shift(output, moves)]])
@@ -232,7 +242,7 @@ PARTS = {
 }
 
 
-def measure(part: str, data: Data, repeats: int) -> list[Outcome]:
+def cases_of(part: str, data: Data) -> list[Case]:
     """The networks of one part of the benchmark."""
     _, prepare, precisions = PARTS[part]
     cases = []
@@ -240,8 +250,13 @@ def measure(part: str, data: Data, repeats: int) -> list[Outcome]:
         if name in (BASELINE, APS) or precisions == (variant.bf16 or variant.channels_last):
             limit = LIMIT_GRADIENTS if variant.limit and prepare is training else variant.limit
             cases.append(Case(name, partial(prepare, name, data), variant.same_as, limit))
-    outcomes = compare(cases, repeats, data.device)
-    if prepare is training:
+    return cases
+
+
+def measure(part: str, data: Data, repeats: int) -> list[Outcome]:
+    """Compare the networks of one part."""
+    outcomes = compare(cases_of(part, data), repeats, data.device)
+    if PARTS[part][1] is training:
         return outcomes
     return [o._replace(notes={"shift error": f"{shift_error(o.case.name, data):.0e}"}) for o in outcomes]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.exactness import BLURS, CONTROL, Float32Score, cases, check, images_of, load_task
+from benchmarks.exactness import BLURS, CONTROL, Float32Score, cases, check, images_of, load_network
 from pipelines.commands.train import main
 
 SMALL = [
@@ -26,5 +26,5 @@ def test_twenty_pairs_at_each_blur(here):
             assert outcome.n_above == 0, f"blur {blur}, {what}: {outcome}, limit {limit}"
             checked.append(blur)
     assert sorted(set(checked)) == list(BLURS)
-    control = check(load_task(here / "run", 7, Float32Score), images_of(here / "run"), n_pairs=200)
+    control = check(load_network(here / "run", 7, Float32Score), images_of(here / "run"), n_pairs=200)
     assert control.n_above > 0  # a float32 score flips phases
