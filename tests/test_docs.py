@@ -6,8 +6,11 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
+from importlib.resources import as_file
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -28,8 +31,10 @@ from benchmarks import (
     tuning,
     vision,
 )
+from data_prep import bundled
 from data_prep.labelled import fashion_mnist
 from data_prep.labelled.small_images import Part
+from data_prep.storage.packaged import packaged_file
 from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
@@ -128,12 +133,43 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("make ")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """A cache in which the bundled samples have a few slices of each person."""
+    folder = tmp_path_factory.mktemp("samples")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundled, "packaged_file", partial(with_few_slices, folder))
+        bundled.bundled_mri(folder)
+        bundled.bundled_ct(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_slices(samples, monkeypatch):
+    """Every command, also in another process, finds them made."""
+    monkeypatch.setenv("RECON_CACHE", str(samples))
+
+
+def with_few_slices(folder: Path, name: str) -> Path:
+    """A copy of a file of images in which each person has two slices."""
+    path = folder / Path(name).name
+    with as_file(packaged_file(name)) as whole, h5py.File(whole) as images, h5py.File(path, "w") as few:
+        for person, slices in images.items():
+            few.create_dataset(person, data=slices[len(slices) // 2 :][:2]).attrs.update(slices.attrs)
+    return path
+
+
+@pytest.fixture(scope="session")
+def validation(data):
+    return data / "singlecoil_val"
+
+
+@pytest.fixture(scope="session")
 def lodopab(tmp_path_factory):
     return write_ct(tmp_path_factory.mktemp("lodopab"), {"train": 1, "val": 1, "test": 1}, n_photons=4096)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ct_run(lodopab, tmp_path_factory):
     out = tmp_path_factory.mktemp("ct_run")
     flags = ["--data", str(lodopab), "--out", str(out), "--dataset.image_size=[32,32]"]
@@ -141,30 +177,65 @@ def ct_run(lodopab, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def classified(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("classified")
-    sets = {"/data/cifar": write_cifar(folder / "cifar", n_train=20, n_test=5)}
-    sets["/data/imagenet"] = write_imagenet(folder / "imagenet", n_classes=2, n_per_class=2)
-    sets["RUN_CLASSIFIER"] = folder / "run"
-    flags = ["--data", str(sets["/data/cifar"]), "--out", str(folder / "run"), *SMALL["cifar10"]]
-    assert train.main(["--task", "cifar10", *flags]) == 0
-    return sets
+@pytest.fixture(scope="session")
+def cifar(tmp_path_factory):
+    return write_cifar(tmp_path_factory.mktemp("cifar"), n_train=20, n_test=5)
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory):
+    return write_imagenet(tmp_path_factory.mktemp("imagenet"), n_classes=2, n_per_class=2)
+
+
+@pytest.fixture(scope="session")
+def classifier(cifar, tmp_path_factory):
+    out = tmp_path_factory.mktemp("classifier")
+    assert train.main(["--task", "cifar10", "--data", str(cifar), "--out", str(out), *SMALL["cifar10"]]) == 0
+    return out
+
+
+@pytest.fixture
+def brain(here):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4))
+    nibabel.save(image, here / "brain.nii.gz")
+    return here / "brain.nii.gz"
+
+
+@pytest.fixture
+def chest(here):
+    return write_nifti(here / "chest.nii.gz", body())
+
+
+@pytest.fixture
+def dicom(here):
+    return write_series(here / "series", series(body()))
+
+
+# what stands for a folder or a file in the pages, and the fixture that makes it
+NAMES = {
+    **dict.fromkeys(("RUN", "RUN_A", "RUN_B"), "run"),
+    "RUN_CT": "ct_run",
+    "RUN_CLASSIFIER": "classifier",
+    "/data/fastmri/knee": "data",
+    "/data/fastmri/knee/singlecoil_val": "validation",
+    "/data/lodopab": "lodopab",
+    "/data/cifar": "cifar",
+    "/data/imagenet": "imagenet",
+    "brain.nii.gz": "brain",
+    "chest.nii.gz": "chest",
+    "series": "dicom",
+}
+RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate
 
 
 @pytest.mark.parametrize("line", commands())
-def test_command(line, data, lodopab, ct_run, run, classified, here, monkeypatch):
+def test_command(line, here, request, monkeypatch):
     whole = fashion_mnist.read_bundled
     monkeypatch.setattr(fashion_mnist, "read_bundled", lambda name: every_fortieth(whole(name)))
     name = next(name for name in COMMANDS if line.startswith(name))
-    names = {"RUN": run, "RUN_A": run, "RUN_B": run, "/data/fastmri/knee": data, "brain.nii.gz": here / "brain.nii.gz"}
-    names |= {"/data/fastmri/knee/singlecoil_val": data / "singlecoil_val", "/data/lodopab": lodopab, "RUN_CT": ct_run}
-    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 30, 2)), np.eye(4)), here / "brain.nii.gz")
-    names |= {"chest.nii.gz": write_nifti(here / "chest.nii.gz", body())}
-    names |= {"series": write_series(here / "series", series(body()))}
-    names |= {name: run for name in ("stride", "lpf3", "aps")} if name == "recon-evaluate" else {}
-    names |= classified
-    tokens = [str(names.get(token, token)) for token in shlex.split(line.removeprefix(name))]
+    names = NAMES | (RUNS if name == "recon-evaluate" else {})
+    tokens = shlex.split(line.removeprefix(name))
+    tokens = [str(request.getfixturevalue(names[token])) if token in names else token for token in tokens]
     if "--resume" in tokens or "--print_config" in tokens:
         monkeypatch.setitem(SMALL, "recon-train", [])
     task = tokens[tokens.index("--task") + 1] if "--task" in tokens else ""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import torch
 
 from pipelines.commands import evaluate, prepare, train
+from tests import fresh
 from tests.conftest import TINY
 from tests.data_prep.files import write_volume
 
@@ -199,8 +198,7 @@ def test_a_full_disk(data, tmp_path):
     """No file may grow past 50 kB: the checkpoint cannot be written, and says so without a half of it left."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "pipelines.commands.train", "--task=mri", f"--data={data}", f"--out={run}", *TINY]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    done = fresh.run(command, largest_file=50_000)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
@@ -216,9 +214,8 @@ def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
         "--protocols=plain",
         "--save-reconstructions",
     ]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # noqa: E731
     out = tmp_path / "out"
-    done = subprocess.run([*command, f"--out={out}"], preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    done = fresh.run([*command, f"--out={out}"], largest_file=8_000)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
     assert {path.name for path in out.rglob("*") if path.is_file()} == {"evaluation.json", "000000.csv"}  # whole ones

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pipelines.commands import evaluate, train
 from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings
 from recon.layers import circular_shift
+from tests import fresh
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 from tests.pipelines.test_bad_input import refuse
 from tests.pipelines.test_train import assert_same_run, table
@@ -145,7 +145,7 @@ def test_killed_and_resumed(uninterrupted, cifar, tmp_path):
     run = tmp_path / "run"
     flags = ["--trainer.max_epochs=4", "--dataset.max_shift=3", "--evaluation.shifts=0"]
     arguments = ["--task=cifar10", f"--data={cifar}", f"--out={run}", *TINY, *flags]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=120)
+    done = fresh.run([sys.executable, "-c", KILLED, *arguments])
     assert done.returncode == -signal.SIGKILL
     assert train.main(["--resume", str(run)]) == 0
     assert_same_run(uninterrupted, run)
@@ -161,7 +161,7 @@ def test_two_processes_validate_as_one(cifar, tmp_path):
     for name, extra in (("one", []), ("two", ["--trainer.devices=2", "--trainer.strategy=ddp"])):
         flags = [f"--data={cifar}", f"--out={tmp_path / name}", *TINY, *settings, *extra]
         start = [sys.executable, "-m", "pipelines.commands.train", "--task=cifar10"]
-        done = subprocess.run([*start, *flags], capture_output=True, text=True, timeout=300)
+        done = fresh.run([*start, *flags])
         assert done.returncode == 0, done.stderr
     ours, theirs = table(tmp_path / "two")[0], table(tmp_path / "one")[0]
     for key in ("val_accuracy", "val_loss", "val_consistency"):

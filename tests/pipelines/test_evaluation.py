@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 
@@ -20,6 +18,7 @@ import torch
 from pipelines.commands.evaluate import main
 from pipelines.measuring.evaluation import PARTS, Evaluation
 from pipelines.runs.open import open_run
+from tests import fresh
 from tests.data_prep.files import write_dataset, write_volume
 
 FLAGS = ["--protocols", "plain", "equivariance", "noise", "margins", "--shifts", "3"]
@@ -66,10 +65,10 @@ def test_killed_and_resumed(run, reference, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.commands.evaluate", str(run), *FLAGS, "--out", str(out)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the reference
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=one_thread)
+    process = fresh.Popen(command, env=one_thread)
     while process.poll() is None and not list((out / PARTS).rglob("*.csv")):
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     n_stored = len(list((out / PARTS).rglob("*.csv")))
     assert 0 < n_stored <= 12

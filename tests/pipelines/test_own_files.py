@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 from data_prep import replace_file
 from pipelines.commands import evaluate, predict, train
 from pipelines.measuring.evaluation import PARTS, Evaluation
+from tests import fresh
 from tests.conftest import TINY
 from tests.pipelines.test_bad_input import refuse
 
@@ -233,9 +233,9 @@ def test_a_terminal_that_cannot_show_a_name(data, own, tmp_path, encoding):
         "--out",
         str(tmp_path / "out"),
     ]
-    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, timeout=120)
+    done = fresh.run(command, env=os.environ | {"PYTHONIOENCODING": encoding})
     assert done.returncode == 0, done.stderr
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
     written = sorted(os.listdir(os.fsencode(tmp_path / "out")))
     assert b"caf\xe9.h5" in written
     assert "\u03b3 [bold].h5".encode() in written

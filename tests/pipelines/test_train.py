@@ -20,6 +20,7 @@ from tensorboard.plugins.hparams import metadata as hparams
 import recon
 from pipelines.commands.train import main
 from pipelines.runs.checkpoints import read_checkpoint
+from tests import fresh
 from tests.conftest import TINY
 from tests.data_prep.files import write_dataset, write_volume
 
@@ -135,24 +136,8 @@ class Interrupted:
     """recon-train in a process of its own, stopped when a condition on its run folder holds."""
 
     def __init__(self, data: Path, out: Path, *extra: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "pipelines.commands.train",
-            "--task",
-            "mri",
-            "--data",
-            str(data),
-            "--out",
-            str(out),
-        ]
         self.out = out
-        self.process = subprocess.Popen(
-            [*command, *TINY, *extra],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
+        self.process = fresh.Popen(command(data, out, *extra))
 
     def stop_when(self, n_rows: int, number: signal.Signals) -> tuple[int, str]:
         """Send the signal once metrics.csv has so many rows."""
@@ -161,7 +146,7 @@ class Interrupted:
             time.sleep(0.01)
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=120)
-        return self.process.returncode, errors
+        return self.process.wait(), errors
 
     def _rows(self) -> int:
         path = self.out / "metrics.csv"
@@ -199,7 +184,7 @@ def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, place):
     """Before the first checkpoint, in the middle of an epoch, and in a validation."""
     run = tmp_path / "run"
     arguments = [*map(str, place), *command(data, run, *LONG)[3:]]
-    done = subprocess.run([sys.executable, "-c", KILLED_AT, *arguments], capture_output=True, timeout=120)
+    done = fresh.run([sys.executable, "-c", KILLED_AT, *arguments])
     assert done.returncode == -signal.SIGKILL
     assert len(table(run)) == place[1]
     assert main(["--resume", str(run)]) == 0

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import yaml
 from pipelines.commands import train, tune
 from pipelines.runtime.cluster import PREFIX, _temporary_folder
 from pipelines.tuning.ledger import Ledger
+from tests import fresh
 from tests.pipelines.test_bad_input import refuse
 from tests.pipelines.test_report import CHROMIUM, browser  # noqa: F401
 from tests.pipelines.test_train import assert_same_run, command, table
@@ -46,12 +46,8 @@ class Started:
 
     def __init__(self, *arguments: object, module: str = "pipelines.commands.tune") -> None:
         self.mark = uuid.uuid4().hex
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            env=os.environ | {MARK: self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = fresh.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)], env=os.environ | {MARK: self.mark}
         )
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -65,9 +61,9 @@ class Started:
 
     def ends(self) -> tuple[int, str, str]:
         """Its exit code and what it said; whatever it started has ended as well."""
-        out, errors = self.process.communicate(timeout=PATIENCE)
+        out, errors = self.process.communicate()
         assert_nothing_is_left(self.mark)
-        return self.process.returncode, out, errors
+        return self.process.wait(), out, errors
 
 
 def assert_nothing_is_left(mark: str) -> None:
@@ -158,7 +154,7 @@ def sweep(data, temporary, tmp_path_factory) -> Iterator[Path]:
     assert len(done) < 5
     written = {path: path.stat().st_mtime_ns for n in done for path in (out / "trials" / f"{n:03d}").rglob("*")}
     killed.process.send_signal(signal.SIGKILL)
-    killed.process.communicate(timeout=PATIENCE)
+    killed.process.wait()
     assert len(list(temporary.glob(f"{PREFIX}*"))) == 1, "the control: a killed sweep cannot clean up"
     code, said, errors = Started("--resume", out).ends()
     assert code == 0, errors
@@ -437,9 +433,7 @@ def test_two_ray_workers_train_as_two_processes_and_outlive_a_kill(data, tmp_pat
     assert code == 0, errors
     assert "Quality" in said
     devices = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    ddp = subprocess.run(
-        command(data, tmp_path / "ddp", *epochs, *devices), capture_output=True, text=True, timeout=PATIENCE
-    )
+    ddp = fresh.run(command(data, tmp_path / "ddp", *epochs, *devices))
     assert ddp.returncode == 0, ddp.stderr
     assert len(json.loads((tmp_path / "ray/environment.json").read_text())["resumed"]) == 1
     for ours, theirs in zip(table(tmp_path / "ray"), table(tmp_path / "ddp"), strict=True):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -25,6 +28,7 @@ from pipelines.tuning.request import default_space, make_request, objective_of
 from pipelines.tuning.results import find
 from pipelines.tuning.space import parse_space
 from recon.errors import InputError
+from tests import fresh
 from tests.conftest import TINY
 
 KNOWN = keys(settings_of(parse([])))
@@ -220,11 +224,6 @@ def test_overlay_leaves_the_original_alone():
 
 def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
     """--trainer.num_nodes 2: the processes that a launcher starts on two machines, here on one."""
-    import os
-    import socket
-    import subprocess
-    import sys
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -241,8 +240,8 @@ def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
     for node in range(2):
         launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)}
         flags = ["--trainer.num_nodes=2", "--trainer.strategy=ddp"]
-        started.append(subprocess.Popen([*command, *flags], cwd=tmp_path, env=os.environ | launch))
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+        started.append(fresh.Popen([*command, *flags], cwd=tmp_path, env=os.environ | launch))
+    assert [process.wait() for process in started] == [0, 0]
     assert len(list((tmp_path / "runs" / "mri").iterdir())) == 1
 
 
