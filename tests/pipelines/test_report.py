@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import data_prep
-from data_prep import Sample
+from data_prep import Sample, SliceDataset
 from pipelines.measuring.rows import Row
 from pipelines.reconstruction.examples import draw_examples
 from pipelines.reconstruction.found import Collected, Example
@@ -328,6 +328,7 @@ def test_changed_inputs_without_the_unchanged_ones():
 class Files:
     """One volume of one slice of random numbers."""
 
+    without_padding, upright = SliceDataset.without_padding, SliceDataset.upright
     transposed = False
 
     def __init__(self, side: int, seed: int) -> None:
@@ -341,16 +342,23 @@ class Files:
         return self.sample
 
 
+class ItsInput(torch.nn.Module):
+    """The task that gives back its own input."""
+
+    def forward(self, batch: Sample) -> torch.Tensor:
+        return batch.image
+
+
 def test_each_input_has_its_own_picture(made):
     """Runs of another mask, and of another image size, beside two runs of one input."""
     files = {"aps": Files(32, 0), "stride": Files(32, 0), "lpf3": Files(32, 1), "small": Files(24, 0)}
-    networks = {name: torch.nn.Identity() for name in files}
+    networks = {name: ItsInput() for name in files}
     runs = [SimpleNamespace(name=name, dataset=files[name], task=task) for name, task in networks.items()]
-    examples = draw_examples(runs, [], Settings(), torch.device("cpu"))
+    examples = draw_examples(runs, Collected(), Settings(), torch.device("cpu"))
     assert [list(example.reconstructions) for example in examples] == [["aps", "stride"], ["lpf3"], ["small"]]
     for example in examples:
         for name, image in example.reconstructions.items():
-            np.testing.assert_array_equal(example.image, image, err_msg=name)  # the identity gives back its own input
+            np.testing.assert_array_equal(example.image, image, err_msg=name)
     other = Made(typical=dict.fromkeys(files, 1e-3))
     other.examples = examples
     section = next(section for section in other.report().sections if section.title == "Pictures")
