@@ -15,38 +15,35 @@ from data_prep.slices.sample import Sample
 
 
 class SliceVolume(Protocol):
-    """What is known of one volume without opening its file.
-
-    Attributes:
-        name: tells it apart from the others.
-        path: its file, or the folder of its slices.
-        n_slices: number of slices.
-        image_size: (rows, columns) of an image, before it is cropped or padded to a network's size.
-        has_target: whether there are images to compare with.
-        recon_key: what these are called in the file, or their file.
-        acquisition: how it was acquired; figures are averaged by it.
-    """
+    """What is known of one volume without opening its file."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """What tells it apart from the others."""
 
     @property
-    def path(self) -> Path: ...  # noqa: D102
+    def path(self) -> Path:
+        """Its file, or the folder of its slices."""
 
     @property
-    def n_slices(self) -> int: ...  # noqa: D102
+    def n_slices(self) -> int:
+        """Number of slices."""
 
     @property
-    def image_size(self) -> tuple[int, int]: ...  # noqa: D102
+    def image_size(self) -> tuple[int, int]:
+        """Rows and columns of an image, before it is cropped or padded to a network's size."""
 
     @property
-    def has_target(self) -> bool: ...  # noqa: D102
+    def has_target(self) -> bool:
+        """Whether there are images to compare with."""
 
     @property
-    def recon_key(self) -> str: ...  # noqa: D102
+    def recon_key(self) -> str:
+        """What these are called in the file, or their file."""
 
     @property
-    def acquisition(self) -> str: ...  # noqa: D102
+    def acquisition(self) -> str:
+        """How it was acquired; figures are averaged by it."""
 
 
 class Panel(NamedTuple):
