@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pipelines.runs.config import settings_of
+from pipelines.runtime.nested import Tree, flat
 
 _LEFT_OUT = {"trainer", "evaluation", "data", "threads"}  # where and how, not what was trained
 _KEPT = ("trainer.max_epochs", "trainer.precision")
 
 
-def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: Mapping[str, Any]) -> None:
+def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: Tree) -> None:
     """Add one row to the table.
 
     Args:
@@ -22,14 +22,13 @@ def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: M
         config: its configuration.
         summary: what was measured at the end, as in summary.json.
     """
-    parts = settings_of(config).keys() - _LEFT_OUT
-    flat = vars(config.as_flat())
-    chosen = {key: value for key, value in flat.items() if key in _KEPT or key.split(".")[0] in parts}
+    values = flat(settings_of(config))
+    chosen = {key: value for key, value in values.items() if key in _KEPT or key.split(".")[0] not in _LEFT_OUT}
     logger.log_hyperparams(chosen, final_figures(summary))
     logger.finalize("finished")
 
 
-def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
+def final_figures(summary: Tree) -> dict[str, float]:
     """The numbers of a summary as ``protocol/figure``: means over volumes and errors of shifts, without counts."""
     figures: dict[str, float] = {}
     for protocol, part in summary.items():

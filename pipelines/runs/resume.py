@@ -7,10 +7,10 @@ optimizer and the schedule (see ``TrainedTask.on_load_checkpoint``) may differ f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from jsonargparse import Namespace
 
+from pipelines.runtime.nested import Tree
 from recon.errors import InputError
 
 # What the weights, the best checkpoint and the rows of the table so far hang on
@@ -41,9 +41,7 @@ def check_changes(before: Namespace, now: Namespace) -> None:
             raise InputError(f"--resume cannot change {key}: start another run with it")
 
 
-def check_state(
-    before: Namespace, now: Namespace, checkpoint: Mapping[str, Any], n_processes: int | None = None
-) -> None:
+def check_state(before: Namespace, now: Namespace, checkpoint: Tree, n_processes: int | None = None) -> None:
     """Refuse settings that do not go with the state a run is in.
 
     Args:

@@ -11,10 +11,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -22,6 +21,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from data_prep import replace_file
+from pipelines.runtime.nested import Tree, Value
 from pipelines.runtime.stored import read_json
 from recon import __version__
 from recon.errors import InputError
@@ -42,19 +42,19 @@ class Environment(TypedDict, total=False):
     platform: str
     versions: dict[str, str]
     seed: int
-    resumed: list[dict[str, Any]]
+    resumed: list[dict[str, Value]]
 
 
 LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON, whole or not at all; inf and nan are refused rather than written."""
     with replace_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a table, whole or not at all; names that are not UTF-8 keep their bytes."""
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -64,7 +64,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
         temporary.write_bytes(table.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def new_run_folder(config: Mapping[str, Any]) -> Path:
+def new_run_folder(config: Tree) -> Path:
     """The folder of a new run, not yet made: ``out``, or runs/<task>/<YYYYMMDD-HHMMSS>-<sampling><blur>-s<seed>.
 
     Raises:
@@ -126,7 +126,7 @@ def check_run_folder(folder: Path) -> Path:
     return folder
 
 
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: Tree) -> None:
     """Write the resolved configuration, from which the run can be repeated."""
     with replace_file(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
@@ -171,7 +171,7 @@ def read_environment(path: Path) -> Environment:
     return read_json(path, Environment)
 
 
-def resumed(first: Environment, now: Mapping[str, Any]) -> Environment:
+def resumed(first: Environment, now: Tree) -> Environment:
     """An environment with what a further start adds."""
     return {**first, "resumed": [*first.get("resumed", []), dict(now)]}
 

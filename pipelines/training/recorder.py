@@ -6,14 +6,16 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from data_prep import replace_file
+from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import write_csv
 from pipelines.runtime.shell import Interrupted, command_line
 from pipelines.training.base import TrainedTask
@@ -41,15 +43,15 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self._n_samples: float = 0
         self._lr = 0.0
         self._signal: int | None = None
-        self._old_handlers: dict[int, Any] = {}
+        self._old_handlers: dict[int, Value] = {}
         self._epoch_start = time.monotonic()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Value]:
         """The rows so far, the best figure, and the running mean of the epoch's loss."""
         loss_sum = float(self._loss_sum)
         return {"rows": self.rows, "best": self.best, "loss_sum": loss_sum, "n_samples": self._n_samples}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Value]) -> None:
         """Go on from there."""
         self.rows, self.best = state_dict["rows"], state_dict["best"]
         self._loss_sum, self._n_samples = state_dict["loss_sum"], state_dict["n_samples"]
@@ -67,13 +69,18 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self._epoch_start = time.monotonic()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Note the learning rate: after the epoch's last step it is already the next epoch's."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Sequence[Tensor],
+        batch_idx: int,
     ) -> None:
         """Add up the loss; stop here if a signal came (after the epoch's last batch, on_train_epoch_end does)."""
         assert isinstance(pl_module, TrainedTask)
@@ -119,7 +126,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
             signal.signal(number, handler)
         self._old_handlers.clear()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         if self._signal is not None:
             self._leave("stopped at once; what was saved last is safe")  # asked twice: do not wait for the batch
         self._signal = number
