@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from data_prep import (
     CIFARDataset,
@@ -22,11 +21,13 @@ from data_prep import (
 from data_prep.fastmri.inputs import KSPACE
 from data_prep.hounsfield.inputs import SERIES, VOLUMES
 from data_prep.lodopab.inputs import SINOGRAMS
-from data_prep.storage.notes import note
 from pipelines.classification.kind import CLASSIFICATION
 from pipelines.measuring.kind import AnyKind, NetworkEntry
+from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
+from pipelines.reconstruction.preparation import Preparation
 from pipelines.runtime.nested import Tree
+from pipelines.runtime.notes import say_aloud
 from recon.networks import ResNet, UNet
 
 
@@ -59,6 +60,7 @@ class TaskRow(NamedTuple):
         layout: some files or folders that a data folder holds.
         sample: the bundled one; None where data must be given.
         inputs: the files that recon-predict reads.
+        preparation: what recon-prepare does for such data.
     """
 
     kind: AnyKind
@@ -68,6 +70,7 @@ class TaskRow(NamedTuple):
     fixed: Tree = {}
     sample: BundledSample | None = None
     inputs: tuple[InputFiles, ...] = ()
+    preparation: Preparation | None = None
 
 
 IMAGE_NETWORKS = {
@@ -89,6 +92,7 @@ TASKS = {
             "fastMRI",
         ),
         inputs=(KSPACE,),
+        preparation=prepare_mri.PREPARE,
     ),
     "ct": TaskRow(
         RECONSTRUCTION,
@@ -103,6 +107,7 @@ TASKS = {
             "LoDoPaB-CT",
         ),
         inputs=(SINOGRAMS, VOLUMES, SERIES),
+        preparation=prepare_ct.PREPARE,
     ),
     "fashion_mnist": TaskRow(
         CLASSIFICATION,
@@ -146,12 +151,6 @@ def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
     dataset = row.dataset(folder, split, training=training, seed=config.seed, **settings, **row.fixed)
     say_aloud(dataset.notes())
     return dataset
-
-
-def say_aloud(notes: list[str]) -> None:
-    """Say what is noteworthy of some files, once, by the first process."""
-    for sentence in notes if rank_zero_only.rank == 0 else ():  # type: ignore[attr-defined]
-        note(sentence)
 
 
 def describe_data(config: Namespace) -> str:

@@ -24,9 +24,10 @@ from pipelines.reconstruction.volumes import Job, reconstruct_all
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
 from pipelines.runtime.bounds import BATCH_SIZE, PHOTONS
 from pipelines.runtime.nested import Value
+from pipelines.runtime.notes import say_aloud
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.shell import Parser, real, run_command, size_flag, whole
-from pipelines.tasks import TASKS, TaskRow, say_aloud
+from pipelines.tasks import TASKS, TaskRow
 from recon.errors import InputError, check_choice
 
 SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}

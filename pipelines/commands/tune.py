@@ -6,11 +6,10 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from pipelines.runtime.cluster import (
     check_storage,
     ray_cluster,
 )
+from pipelines.runtime.nested import Tree
 from pipelines.runtime.run_folder import environment, make_folder, remove_leftovers, write_json
 from pipelines.runtime.shell import DONE, INTERRUPTED, Interrupted, Parser, command_line, run_command
 from pipelines.runtime.stored import read_json, read_text
@@ -228,7 +228,7 @@ def _report(ledger: Ledger, request: Request) -> None:
     _say(findings, folder)
 
 
-def _measure(folder: Path, best: Path, config: Mapping[str, Any]) -> str:
+def _measure(folder: Path, best: Path, config: Tree) -> str:
     """Measure the best trial as recon-evaluate does; gives where its report is, relative to the sweep."""
     out = folder / "evaluation"
     if not (out / "report.html").exists():

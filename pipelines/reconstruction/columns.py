@@ -30,9 +30,10 @@ class ShiftColumn(Column):
     def cell(self, findings: Findings[Margins], run: str) -> Cell:
         """The figure of one run; in words where there is nothing but ties, or no difference at all."""
         part, metric = findings.get(run, self.path[0]), self.path[-1]
-        if part and only_ties(part) and not metric.startswith("dpsnr"):
+        shifted = part is not None and "n_cases" in part
+        if shifted and only_ties(part) and not metric.startswith("dpsnr"):
             return Cell.of("ties only")
-        if not part or not all_exact(part):
+        if not shifted or not all_exact(part):
             return super().cell(findings, run)
         value = findings.get(run, *self.path)
         if value is None:

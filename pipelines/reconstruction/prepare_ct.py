@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import shutil
-from collections.abc import Sequence
+from argparse import Action, Namespace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from data_prep import (
     CTVolume,
+    LoDoPaBDataset,
     bundled_ct,
     cache_folder,
     center_crop,
@@ -25,25 +27,36 @@ from data_prep import (
     write_lodopab,
 )
 from data_prep.lodopab.volume import N_SAMPLES, PARTS
+from pipelines.reconstruction.preparation import AddFlag, Preparation
+from pipelines.runtime.bounds import PHOTONS
 from pipelines.runtime.run_folder import make_folder
-from pipelines.runtime.shell import terminal
+from pipelines.runtime.shell import real, terminal
 from recon.errors import InputError
 from recon.physics.ct import LODOPAB
 
 
-def index_ct(data: Path) -> None:
+def _index(arguments: Namespace) -> None:
     """Check every LoDoPaB file of a folder, and print what there is.
 
     Raises:
         InputError: no files, or the first bad one.
     """
     table = _table()
-    for split in ct_splits(data):
-        table.add_row(split, *_cells(find_ct_volumes(data, split)))
+    for split in ct_splits(arguments.data):
+        table.add_row(split, *_cells(find_ct_volumes(arguments.data, split)))
     _print(table)
 
 
-def cache_ct(arguments: argparse.Namespace) -> None:
+def _cache_flags(add: AddFlag) -> list[Action]:
+    defaults = inspect.signature(LoDoPaBDataset).parameters
+    return [
+        add("--dataset.window", dest="window", default=defaults["window"].default, help="(default %(default)s)"),
+        add("--dataset.frequency_scaling", dest="frequency_scaling", type=float,
+            default=defaults["frequency_scaling"].default, help="(default %(default)s)"),
+    ]  # fmt: skip
+
+
+def _cache(arguments: Namespace) -> None:
     """Compute the filtered back-projections that a training would compute when it starts.
 
     Raises:
@@ -60,7 +73,11 @@ def cache_ct(arguments: argparse.Namespace) -> None:
     print(f"Kept in {cache_folder() / 'fbp'}")
 
 
-def simulate_ct(arguments: argparse.Namespace) -> None:
+def _simulate_flags(add: AddFlag) -> list[Action]:
+    return [add("--photons", type=real(*PHOTONS), default=4096, help="for each detector pixel (default %(default)s)")]
+
+
+def _simulate(arguments: Namespace, given: Collection[str]) -> None:
     """Make LoDoPaB files from volumes in HU (NIfTI, or folders of DICOM slices), or write the bundled sample.
 
     Each volume gets files of its own, of at most 128 slices. As LoDoPaB does, the centre of 362 x 362 pixels is taken
@@ -69,6 +86,8 @@ def simulate_ct(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an unreadable volume or one that is too small, or files that are there already.
     """
+    if not arguments.images and given:
+        raise InputError("without images the bundled sample is written, as it is: leave the other flags out")
     make_folder(arguments.out)
     if not arguments.images:
         shutil.copytree(bundled_ct(), arguments.out, dirs_exist_ok=True)
@@ -80,12 +99,12 @@ def simulate_ct(arguments: argparse.Namespace) -> None:
     for path in arguments.images:
         hu = _centre(path)
         for start in range(0, len(hu), N_SAMPLES):
-            _simulate(path, hu[start : start + N_SAMPLES], number, arguments)
+            _simulate_file(path, hu[start : start + N_SAMPLES], number, arguments)
             number += 1
     print(f"Written, simulated from CT images: {arguments.out}")
 
 
-def _simulate(path: Path, hu: np.ndarray, number: int, arguments: argparse.Namespace) -> None:
+def _simulate_file(path: Path, hu: np.ndarray, number: int, arguments: Namespace) -> None:
     name, photons = volume_name(arguments.split, number), arguments.photons
     try:
         images, observations = simulate_observation(hu, name, LODOPAB, photons, arguments.seed, progress=True)
@@ -120,3 +139,14 @@ def _cells(volumes: Sequence[CTVolume]) -> list[str]:
 
 def _print(table: Table) -> None:
     terminal(120).print(table)
+
+
+PREPARE = Preparation(
+    images="in HU, NIfTI or folders of DICOM",
+    written="files go to <out>, as LoDoPaB's",
+    index=_index,
+    simulate=_simulate,
+    cache=_cache,
+    simulate_flags=_simulate_flags,
+    cache_flags=_cache_flags,
+)

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pipelines.runs.config import settings_of
-from pipelines.runtime.nested import Tree
+from pipelines.runtime.nested import Tree, flat
 
 _LEFT_OUT = {"trainer", "evaluation", "data", "threads"}  # where and how, not what was trained
 _KEPT = ("trainer.max_epochs", "trainer.precision")
@@ -22,9 +22,8 @@ def log_hyperparameters(logger: TensorBoardLogger, config: Namespace, summary: T
         config: its configuration.
         summary: what was measured at the end, as in summary.json.
     """
-    parts = settings_of(config).keys() - _LEFT_OUT
-    flat = vars(config.as_flat())
-    chosen = {key: value for key, value in flat.items() if key in _KEPT or key.split(".")[0] in parts}
+    values = flat(settings_of(config))
+    chosen = {key: value for key, value in values.items() if key in _KEPT or key.split(".")[0] not in _LEFT_OUT}
     logger.log_hyperparams(chosen, final_figures(summary))
     logger.finalize("finished")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from jsonargparse import Namespace
 
@@ -77,7 +76,7 @@ def check_number(name: str, number: Number, least: Number, most: Number) -> None
         raise InputError(f"{name} is {given}: give {remedy}")
 
 
-def _read(value: Any) -> Any:
+def _read(value: object) -> object:
     """Lightning takes a number of devices as text too."""
     try:
         return float(value) if isinstance(value, str) else value
@@ -85,7 +84,7 @@ def _read(value: Any) -> Any:
         return value
 
 
-def _numbers(value: Any) -> Iterator[Number]:
+def _numbers(value: object) -> Iterator[Number]:
     if isinstance(value, list | tuple):
         for part in value:
             yield from _numbers(part)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
@@ -58,7 +58,7 @@ def check_installed(what: str) -> None:
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[Any]:
+def ray_cluster(address: str | None) -> Iterator[ModuleType]:
     """Ray, for as long as the block runs: on this machine's loopback interface alone, or the cluster at an address.
 
     Args:
@@ -165,7 +165,7 @@ def here() -> dict[str, float]:
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
-def check_cluster(ray: Any, cpus: float, gpus: float) -> None:
+def check_cluster(ray: ModuleType, cpus: float, gpus: float) -> None:
     """Refuse what no living node of the cluster has got.
 
     Raises:
@@ -185,7 +185,7 @@ def _check_resources(cpus: float, gpus: float, nodes: list[dict[str, float]]) ->
     raise InputError(f"no node has {cpus:g} CPUs and {gpus:g} GPUs at once: give less --cpus-per-trial")
 
 
-def check_storage(ray: Any, folder: Path) -> None:
+def check_storage(ray: ModuleType, folder: Path) -> None:
     """Refuse a folder that some node of the cluster does not share, or a node without this package.
 
     Raises:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -49,13 +48,13 @@ class Environment(TypedDict, total=False):
 LIBRARIES = ("torch", "numba", "monai", "pytorch-lightning", "torchmetrics", "numpy", "h5py", "fastmri", "scikit-image")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON, whole or not at all; inf and nan are refused rather than written."""
     with replace_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a table, whole or not at all; names that are not UTF-8 keep their bytes."""
     table = io.StringIO(newline="")
     writer = csv.writer(table)

@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console
 
@@ -23,6 +23,7 @@ from pipelines.runtime.memory import keep_freed_memory
 from recon import __version__
 from recon.errors import InputError
 
+N = TypeVar("N", int, float)
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -48,8 +49,8 @@ def real(least: float, most: float) -> Callable[[str], float]:
     return _between(float, "a number", least, most)
 
 
-def _between(kind: type, what: str, least: float, most: float) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
+def _between(kind: Callable[[str], N], what: str, least: float, most: float) -> Callable[[str], N]:
+    def parse(text: str) -> N:
         try:
             if least <= (value := kind(text)) <= most:
                 return value

@@ -12,7 +12,7 @@ import json
 import math
 import stat
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -69,7 +69,7 @@ def read_json(path: Path, kind: type[Content]) -> Content:
 
     Args:
         path: the file.
-        kind: a dataclass, a NamedTuple, or a type such as dict[str, Any].
+        kind: a dataclass, a NamedTuple, or a type such as dict[str, float].
 
     Raises:
         InputError: the file is damaged, or is not of this shape; names the place.
@@ -85,7 +85,7 @@ def read_json(path: Path, kind: type[Content]) -> Content:
     return as_kind(content, kind, path)
 
 
-def as_kind(content: Any, kind: Any, path: Path) -> Any:
+def as_kind(content: object, kind: type[Content], path: Path) -> Content:
     """Content of a file as an instance of a class.
 
     Raises:

@@ -6,8 +6,9 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -42,7 +43,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self._n_samples: float = 0
         self._lr = 0.0
         self._signal: int | None = None
-        self._old_handlers: dict[int, Any] = {}
+        self._old_handlers: dict[int, Value] = {}
         self._epoch_start = time.monotonic()
 
     def state_dict(self) -> dict[str, Value]:
@@ -68,13 +69,18 @@ class RunRecorder(pl.callbacks.Checkpoint):
         self._epoch_start = time.monotonic()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Note the learning rate: after the epoch's last step it is already the next epoch's."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Sequence[Tensor],
+        batch_idx: int,
     ) -> None:
         """Add up the loss; stop here if a signal came (after the epoch's last batch, on_train_epoch_end does)."""
         assert isinstance(pl_module, TrainedTask)
@@ -120,7 +126,7 @@ class RunRecorder(pl.callbacks.Checkpoint):
             signal.signal(number, handler)
         self._old_handlers.clear()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         if self._signal is not None:
             self._leave("stopped at once; what was saved last is safe")  # asked twice: do not wait for the batch
         self._signal = number

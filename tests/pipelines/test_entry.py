@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -13,6 +12,7 @@ import pytest
 
 import recon
 import recon_commands
+from data_prep import cache_folder
 from pipelines.commands import entry, train, tune
 from pipelines.runs.config import parse, settings_of
 from pipelines.runtime.shell import BAD_INPUT, DONE
@@ -25,33 +25,101 @@ from pipelines.commands import entry
 
 sys.argv = ["recon-{0}", "--help"]
 code = entry.{0}()
-print(code, sorted({{"torch", "monai", "ray", "numpy", "optuna"}} & sys.modules.keys()))
+print(code, sorted({{"torch", "monai", "ray", "numpy", "optuna", "h5py"}} & sys.modules.keys()))
 """
 
 
-@pytest.mark.parametrize("name", entry.names())
-def test_the_texts_are_what_the_parsers_print(name, monkeypatch):
+TASKS = [path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.endswith("_sample")]
+CALLS = [("train", f"--task={task}") for task in TASKS] + [(command,) for command in entry.COMMANDS]
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECON_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", entry.WIDTH)
-    command, _, task = name.partition("-")
-    text = entry.help_text(command, [*(["--task", task] if task else []), "--help"])
-    assert text is not None, (
-        "the texts are of other library versions: python -m pipelines.commands.entry writes them anew"
-    )
-    assert unordered(text) == unordered(entry.ask_parser(name).partition("\n")[2])
+    return tmp_path / "cache"
 
 
-def unordered(text):
-    """Without what differs between Pythons: line breaks, the order in a Union, a value named after each spelling."""
-    text = re.sub(r"(--[\w.]+) [^\s-]\S*, (?=\1\+)", r"\1, ", text)
-    return re.sub(r"Union\[([^\[\]]*)\]", lambda m: ",".join(sorted(m[1].split(","))), "".join(text.split()))
+def call(monkeypatch, capsys, command, *arguments):
+    """The installed command in this process; gives what it prints."""
+    monkeypatch.setattr(sys, "argv", [f"recon-{command}", *arguments])
+    assert getattr(entry, command)() == DONE
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
+def test_the_second_call_prints_what_the_parser_says(arguments, own_cache, monkeypatch, capsys):
+    command, *rest = arguments
+    first = call(monkeypatch, capsys, *arguments, "--help")
+    assert f"usage: recon-{command}" in first
+    assert (first, DONE) == entry.ask_parser(command, [*rest, "-h"])
+    monkeypatch.setattr(entry, "ask_parser", lambda *_: pytest.fail("the parser is asked again"))
+    assert call(monkeypatch, capsys, *arguments, "--help") == first
+    assert [path.name for path in own_cache.rglob("*") if path.is_file()] == [
+        f"{entry.help_name(command, [*rest, '-h'])}.txt"
+    ]
+
+
+def test_the_defaults_file_is_named_without_its_folder(own_cache, monkeypatch, capsys):
+    said = call(monkeypatch, capsys, "train", "--task=imagenet", "--help")
+    assert "The defaults are those of configs/imagenet.yaml." in said
+    assert str(ROOT) not in "".join(said.split())
+
+
+@pytest.mark.parametrize("changed", ["library", "source"])
+def test_a_text_of_another_version_is_written_anew(changed, own_cache, monkeypatch, capsys, tmp_path):
+    first = call(monkeypatch, capsys, "prepare", "--help")
+    path = entry.help_file("prepare")
+    stale = path.read_text() + "an option that is gone"
+    path.write_text(stale)
+    assert "an option that is gone" in call(monkeypatch, capsys, "prepare", "--help"), "the control"
+    if changed == "library":
+        real = entry.metadata.version
+        monkeypatch.setattr(entry.metadata, "version", lambda name: "0.0" if name == "torch" else real(name))
+    else:
+        link_sources(tmp_path / "edited")
+        monkeypatch.setattr(entry, "_root", lambda: tmp_path / "edited")
+        path.write_text(entry.what_decides_help() + "an option that is gone")
+        assert "an option that is gone" in call(monkeypatch, capsys, "prepare", "--help"), "the control"
+        (tmp_path / "edited" / "configs" / "mri.yaml").write_text("seed: 1")
+    assert call(monkeypatch, capsys, "prepare", "--help") == first
+    assert "gone" not in path.read_text()
+
+
+def link_sources(folder):
+    """A few of the files that help depends on, to be edited."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "mri.yaml").write_text("")
+    (folder / "data_prep").symlink_to(ROOT / "data_prep")
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(own_cache, monkeypatch, capsys):
+    own_cache.write_text("in the way")
+    assert "usage: recon-prepare" in call(monkeypatch, capsys, "prepare", "--help")
+    own_cache.unlink()
+    call(monkeypatch, capsys, "prepare", "--help")
+    entry.help_file("prepare").write_bytes(b"\xff\xfe")  # damaged
+    assert "usage: recon-prepare" in call(monkeypatch, capsys, "prepare", "--help")
+
+
+def test_what_is_refused_is_not_kept(own_cache, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recon-train", "--task=nowhere", "--help"])
+    assert entry.train() == BAD_INPUT
+    assert "unknown task 'nowhere'" in capsys.readouterr().err
+    assert not own_cache.exists()
+
+
+def test_the_cache_folder_is_the_one_of_all_derived_files(own_cache):
+    assert entry.help_file("tune") == cache_folder() / "help" / "tune.txt"
 
 
 @pytest.mark.parametrize("command", entry.COMMANDS)
-def test_help_imports_nothing_that_takes_seconds(command):
-    says = LISTS_MODULES.format(command)
-    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == f"{DONE} []"
-    assert f"usage: recon-{command}" in done.stdout
+def test_help_imports_nothing_that_takes_seconds(command, own_cache, monkeypatch, capsys):
+    said = call(monkeypatch, capsys, command, "--help")
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_MODULES.format(command)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{said}{DONE} []\n"
 
 
 def test_every_installed_command_goes_through_the_entry_points():
@@ -114,11 +182,10 @@ def test_a_sweep_without_its_packages_says_how_to_get_them(monkeypatch, capsys):
         assert "needs ray: pip install 'shift-equivariant-recon[sweeps]'" in line
 
 
-def test_other_arguments_and_other_versions_go_to_the_parser(monkeypatch):
-    assert entry.help_text("train", ["--task=ct", "-h"])
-    assert entry.help_text("train", ["--task", "ct"]) is None
-    assert entry.help_text("train", ["--data", "somewhere", "--help"]) is None
-    assert entry.help_text("prepare", ["cache", "--help"]) is None
-    assert entry.help_text("tune", ["--task=ct", "--help"]) is None
-    monkeypatch.setattr(entry.metadata, "version", lambda name: "0.0")
-    assert entry.help_text("train", ["--help"]) is None
+def test_other_arguments_go_to_the_parser():
+    assert entry.help_name("train", ["--task=ct", "-h"]) == entry.help_name("train", ["--help", "--task", "ct"])
+    assert entry.help_name("train", ["--task", "ct"]) is None
+    assert entry.help_name("train", ["--data", "somewhere", "--help"]) is None
+    assert entry.help_name("train", ["--task=../ct", "--help"]) is None
+    assert entry.help_name("prepare", ["cache", "--help"]) is None
+    assert entry.help_name("tune", ["--task=ct", "--help"]) is None

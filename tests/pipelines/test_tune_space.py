@@ -21,7 +21,7 @@ import configs
 from pipelines.commands import train, tune
 from pipelines.runs.checkpoints import read_checkpoint
 from pipelines.runs.config import parse, settings_of
-from pipelines.runtime.nested import keys, overlay
+from pipelines.runtime.nested import keys
 from pipelines.tuning.ledger import Ledger, Trial, read_rows
 from pipelines.tuning.population import change_settings, read_schedule, start_schedule
 from pipelines.tuning.request import default_space, make_request, objective_of
@@ -214,12 +214,6 @@ def test_a_population_changes_settings_on_the_way(run, tmp_path):
     assert after["lr_schedulers"][0]["gamma"] == 0.1
     change_settings(folder, 8, changed)
     assert len(read_schedule(folder)["changes"]) == 1  # nothing was changed
-
-
-def test_overlay_leaves_the_original_alone():
-    config = {"network": {"blur": None, "widths": [1]}, "seed": 0}
-    assert overlay(config, {"network.blur": 3, "seed": 1}) == {"network": {"blur": 3, "widths": [1]}, "seed": 1}
-    assert config == {"network": {"blur": None, "widths": [1]}, "seed": 0}
 
 
 def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
