@@ -1,9 +1,15 @@
 """Truly shift-equivariant image reconstruction: align, run, restore.
 
-- :mod:`recon.layers`: polyphase components, selectors, blur, circular padding, pooling
-- :mod:`recon.networks`: U-Nets, ResNets, unrolled networks with the measurement inside
+A strided operation looks at every second pixel, say, and so at others when the image moves. Here the content chooses
+which ones: the image is aligned to them, the ordinary operation runs, and what goes up again is restored to its place.
+From the top down, each room using those below it:
+
+- :mod:`recon.networks`: U-Nets, ResNets, unrolled networks with the measurement inside; ``unet.py`` shows the idea
+- :mod:`recon.metrics`: image quality and shift equivariance, as functions and as torchmetrics classes
 - :mod:`recon.physics`: the MRI and the CT measurement
-- :mod:`recon.metrics`: image quality and shift equivariance
+- :mod:`recon.layers`: ``phases`` (align, restore), ``selectors``, ``strided`` (pooling), blur, circular padding
+- :mod:`recon.kernels`: compiled loops for what is slow in plain torch; nothing needs them, README.md explains them
+- :mod:`recon.errors`: what a user is told about input that cannot work
 
 Tensors in, tensors out: no file, no command line, no training loop.
 """

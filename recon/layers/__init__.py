@@ -1,4 +1,11 @@
-"""Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout."""
+"""Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout.
+
+- ``phases``: polyphase components; align, restore and decimate
+- ``selectors``: which component each sample keeps, and by which margin
+- ``strided``: max-pooling on that component's grid, and what stands around any other strided operation
+- ``lowpass``, ``padding``, ``normalisation``: the blur, circular padding, normalisation and activation in one pass
+- ``spectrum``: band-limited signals; ``tracing``: for torch.fx
+"""
 
 from recon.kernels.switches import use_kernels
 from recon.layers.lowpass import BinomialBlur
@@ -14,15 +21,15 @@ from recon.layers.phases import (
     restore,
     split_phases,
 )
-from recon.layers.pooling import PolyphaseMaxPool
-from recon.layers.sampling import PolyphaseSampling
-from recon.layers.selectors import FixedPhase, MaxNorm, phase_margin
+from recon.layers.selectors import FixedPhase, MaxNorm, Place, phase_margin, record_margins
+from recon.layers.strided import PolyphaseMaxPool, PolyphaseSampling
 from recon.layers.tracing import one_node
 
 __all__ = [
     "BinomialBlur",
     "FixedPhase",
     "MaxNorm",
+    "Place",
     "PolyphaseMaxPool",
     "PolyphaseSampling",
     "align",
@@ -38,6 +45,7 @@ __all__ = [
     "one_node",
     "phase_margin",
     "phase_offsets",
+    "record_margins",
     "restore",
     "set_padding_mode",
     "split_phases",

@@ -2,20 +2,41 @@
 
 A selector is a module ``selector(x, stride) -> phase``. The law it must obey for exact equivariance: its choice
 is equivariant to permuting the components and invariant to circular shifts inside a component.
-``score_on`` says what it looks at: the dense output of the operation that is about to be decimated, or its input.
+
+It has an attribute ``score_on``, which says what it looks at: the dense "output" of the operation that is about to be
+decimated, or its "input". It may have two methods: ``check(place)`` refuses a :class:`Place` where it cannot choose,
+and ``score(x, stride) -> (batch, phase)``, of which the largest is chosen, lets :func:`record_margins` watch it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from recon.errors import check_choice
+from recon.errors import InputError, check_choice
 from recon.layers.phases import Phase, split_phases
 from recon.layers.tracing import one_node
 
 CRITERIA = ("l1", "l2", "linf", "l1_min", "l2_min", "linf_min")
 SCORE_ON = ("output", "input")
+
+
+class Place(NamedTuple):
+    """A strided operation of a network, as far as it decides whether a selector can score its output.
+
+    Attributes:
+        stride: the stride s.
+        blurred: whether the output is blurred before it is scored.
+        pool_size: side of the window, if the operation is a max-pool; None for any other one.
+    """
+
+    stride: int
+    blurred: bool = False
+    pool_size: int | None = None
 
 
 class FixedPhase(nn.Module):
@@ -51,6 +72,27 @@ class MaxNorm(nn.Module):
         check_choice("score_on", score_on, SCORE_ON)
         self.criterion, self.score_on = criterion, score_on
 
+    def check(self, place: Place) -> None:
+        """Refuse a place whose components have equal scores for any input.
+
+        Raises:
+            InputError: scores of the output that tie: linf of a dense max-pool, whose maximum stands in every
+                component; l1 of a blurred output at stride 2, whose components have equal sums where it is positive.
+        """
+        norm = self.criterion.removesuffix("_min")
+        if self.score_on == "input":
+            return
+        if norm == "l1" and place.blurred and place.stride == 2:
+            raise InputError(
+                "l1 cannot choose a phase of a blurred image: the blur removes the frequency by which the sums of "
+                "positive values differ; use criterion l2, or score_on input"
+            )
+        if norm == "linf" and not place.blurred and place.pool_size is not None and place.pool_size >= place.stride:
+            raise InputError(
+                "linf cannot choose a phase of a max-pooled image, whose maximum stands in all of them: "
+                "use criterion l2 or l1, or score_on input"
+            )
+
     @torch.no_grad()
     def score(self, x: Tensor, stride: int) -> Tensor:
         """The score of each component, larger is chosen.
@@ -65,7 +107,7 @@ class MaxNorm(nn.Module):
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             norm = self.criterion.removesuffix("_min")
             if norm == "linf":
-                scores = split_phases(x.abs().amax(1, keepdim=True), stride).flatten(1 + 1).amax(-1).double()
+                scores = split_phases(x.abs().amax(1, keepdim=True), stride).flatten(2).amax(-1).double()
             else:
                 energy = x.double().abs() if norm == "l1" else x.double().square()
                 scores = split_phases(energy.sum(1, keepdim=True), stride).flatten(2).sum(-1)
@@ -85,7 +127,7 @@ def phase_margin(scores: Tensor) -> Tensor:
     """How far the best score is from the second, relative: (best - second) / max(|best|, |second|); 0 is a tie.
 
     Args:
-        scores: ``(batch, phase)`` from :meth:`MaxNorm.score`.
+        scores: ``(batch, phase)`` from a selector's ``score``, as :meth:`MaxNorm.score`.
 
     Returns:
         ``(batch,)``, 0 where all scores are 0 (a blank slice).
@@ -93,3 +135,28 @@ def phase_margin(scores: Tensor) -> Tensor:
     best, second = scores.topk(2, dim=1).values.unbind(1)
     largest = torch.maximum(best.abs(), second.abs())
     return torch.where(best == second, 0.0, (best - second) / largest)
+
+
+@contextmanager
+def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the phase margins of every selector that has a ``score`` while the network runs.
+
+    Yields a list that grows by one ``(batch,)`` tensor per selector and forward pass, from the image down:
+    relative gap between best and second score, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
+
+        with record_margins(network) as margins:
+            network(x)
+        smallest = torch.stack(margins).amin(0)
+    """
+    margins: list[Tensor] = []
+
+    def collect(selector: Any, args: tuple[Tensor, int], phase: Tensor) -> None:
+        margins.append(phase_margin(selector.score(*args)))
+
+    selectors = [m for m in network.modules() if hasattr(m, "score_on") and callable(getattr(m, "score", None))]
+    hooks = [selector.register_forward_hook(collect) for selector in selectors]
+    try:
+        yield margins
+    finally:
+        for hook in hooks:
+            hook.remove()

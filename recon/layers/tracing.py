@@ -1,4 +1,4 @@
-"""For torch.fx, and so torchvision's feature extractors: what its tracer shall take as one node and not look into."""
+"""Modules that torch.fx, and so torchvision's feature extractors, record as one node without looking inside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import fx
 
 
 def one_node(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a module's ``forward`` whose course depends on sizes or values, which a tracer does not have."""
+    """Decorate a module's ``forward`` that decides by sizes or values, which a tracer does not have."""
 
     @functools.wraps(forward)
     def run(module: Any, *args: Any, **settings: Any) -> Any:

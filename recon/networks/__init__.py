@@ -1,10 +1,22 @@
-"""Networks: layers put together."""
+"""Networks: layers put together.
 
+Images to images
+    ``unet``: the U-Net, plain, anti-aliased or exactly equivariant; ``fused``: its levels in fewer passes, by kernels.
+    ``alias_free``: a U-Net that commutes with every translation. ``complex_images``: either on complex images.
+Measurements to images
+    ``varnet``, ``modl``: unrolled networks around such U-Nets. ``centred``: any network, aligned as a whole.
+Images to classes
+    ``resnet``: torchvision's ResNets and ResNeXts; ``residual``: their blocks.
+For all
+    ``sampling``: what ``sampling`` and ``blur`` mean. ``imported``: other programs' networks and weights as ours.
+"""
+
+from recon.layers import record_margins
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet
+from recon.networks.imported import from_basic_unet, transposed_weight
 from recon.networks.modl import MoDL
-from recon.networks.monai import from_basic_unet
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -22,7 +34,7 @@ from recon.networks.resnet import (
     resolve_architecture,
 )
 from recon.networks.sampling import resolve_blur
-from recon.networks.unet import UNet, record_margins, transposed_weight
+from recon.networks.unet import UNet
 from recon.networks.varnet import VarNet
 
 __all__ = [

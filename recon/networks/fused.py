@@ -69,7 +69,7 @@ def _can_fuse(block: Any, x: Tensor) -> bool:
     """Whether :func:`_convolve_twice` computes what the block does."""
     if type(block) is not TwoConv or _is_watched(block):
         return False
-    parts = (block.conv_0, block.conv_1)
+    parts: tuple[Any, Any] = (block.conv_0, block.conv_1)
     known = all(is_plain(part.conv) and can_fuse(x, part.adn.N, part.adn.A) for part in parts)
     return known and not any(_drops(part.adn) for part in parts)
 

@@ -12,17 +12,14 @@ from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
 from recon.layers import (
-    BinomialBlur,
     PolyphaseMaxPool,
     PolyphaseSampling,
     check_sizes,
     set_padding_mode,
 )
 from recon.networks.residual import BasicBlock, Bottleneck, StridedBlock
-from recon.networks.sampling import SAMPLINGS, make_selector, resolve_blur
+from recon.networks.sampling import VARIANTS, SelectorAndLowpass, resolve_blur, strided_place
 
-Variant = tuple[nn.Module, BinomialBlur | None]
-"""The selector and the low-pass of one strided place."""
 POOL_SIZES = (3, 2)
 
 
@@ -76,7 +73,7 @@ def resolve_architecture(name: str, sampling: str | None = None, blur: int | Non
     Raises:
         InputError: an unknown name; a suffix that contradicts ``sampling`` or ``blur``; see :func:`resolve_blur`.
     """
-    suffix = re.fullmatch(rf"(.+)_({'|'.join(SAMPLINGS)})(\d*)", name)
+    suffix = re.fullmatch(rf"(.+)_({'|'.join(VARIANTS)})(\d*)", name)
     base = suffix[1] if suffix else name
     check_choice("architecture", base, dict.fromkeys(known for form in ARCHITECTURES.values() for known in form))
     if suffix:
@@ -151,15 +148,14 @@ class ResNet(torchvision.models.ResNet):
             raise InputError(f"pool_size {pool_size} is no max-pool of a ResNet: choose 3 or 2")
         self.form, self.padding = form, padding
 
-        def variant() -> Variant:
-            lowpass = BinomialBlur(self.blur) if self.blur > 1 else None
-            return make_selector(self.sampling, criterion, score_on, selector), lowpass
+        def place() -> SelectorAndLowpass:
+            return strided_place(self.sampling, self.blur, criterion, score_on, selector)
 
         self.total_stride = (4 if form == "imagenet" else 1) * 2 ** (len(kind.widths) - 1)
         self._norm_layer, self.dilation = nn.BatchNorm2d, 1  # these and inplanes are what _make_layer reads
         self.groups, self.base_width, self.inplanes = kind.groups, kind.width_per_group, kind.widths[0]
 
-        self._make_stem(in_channels, self.inplanes, pool_size, variant)
+        self._make_stem(in_channels, self.inplanes, pool_size, place)
         for stage in range(4):
             layers: nn.Module = nn.Identity()
             if stage < len(kind.widths):
@@ -171,19 +167,19 @@ class ResNet(torchvision.models.ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, StridedBlock) and module.stride > 1:
-                module.sample_by(PolyphaseSampling(2, *variant()))
+                module.sample_by(PolyphaseSampling(2, *place()))
         set_padding_mode(self, padding)
 
-    def _make_stem(self, in_channels: int, width: int, pool_size: int, variant: Callable[[], Variant]) -> None:
+    def _make_stem(self, in_channels: int, width: int, pool_size: int, place: Callable[[], SelectorAndLowpass]) -> None:
         """The layers before the first stage, in torchvision's order."""
         kernel, stride = 3, 1
         if self.form == "imagenet":
-            self.stem_sampling = PolyphaseSampling(2, *variant())
+            self.stem_sampling = PolyphaseSampling(2, *place())
             kernel, stride = 7, 1 if self.stem_sampling.dense else 2
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         if self.form == "imagenet":
-            selector, lowpass = variant()
+            selector, lowpass = place()
             self.maxpool = PolyphaseMaxPool(2, 2, pool_size, pool_size // 3, selector, lowpass, self.padding)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,15 +1,43 @@
-"""The variants of a network: what sampling and blur mean together."""
+"""The variants of a network: what ``sampling`` and ``blur`` mean, as pairs of a selector and a low-pass."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
 from recon.errors import InputError, check_choice
 from recon.layers import BinomialBlur, FixedPhase, MaxNorm
 
-SAMPLINGS = ("stride", "lpf", "aps")
+SelectorAndLowpass = tuple[nn.Module, BinomialBlur | None]
+"""What :class:`recon.layers.PolyphaseSampling` and :class:`recon.layers.PolyphaseMaxPool` take."""
+
+
+class Variant(NamedTuple):
+    """What one value of ``sampling`` means at every strided place.
+
+    Attributes:
+        selector: makes the selector, given ``criterion`` and ``score_on``; None for the fixed phase.
+        blur: the size of the binomial blur unless it is given.
+        blurs: the sizes that can be given.
+        hint: what to say about another size from 1 to 7.
+    """
+
+    selector: Callable[[str, str], nn.Module] | None
+    blur: int
+    blurs: range
+    hint: str = ""
+
+
+VARIANTS = {
+    "stride": Variant(None, 1, range(1, 2), "sampling stride has no blur: for blur {blur} write sampling lpf or aps"),
+    "lpf": Variant(
+        None, 3, range(2, 8), "sampling lpf with blur {blur} does not blur: write sampling stride, or blur 2 to 7"
+    ),
+    "aps": Variant(MaxNorm, 1, range(1, 8)),
+}
 
 
 def resolve_blur(sampling: str, blur: int | None) -> int:
@@ -18,30 +46,44 @@ def resolve_blur(sampling: str, blur: int | None) -> int:
     Raises:
         InputError: an unknown sampling, a size outside 1 to 7, stride with a blur, lpf without one.
     """
-    check_choice("sampling", sampling, SAMPLINGS)
-    size = {"stride": 1, "lpf": 3, "aps": 1}[sampling] if blur is None else blur
+    if sampling == "alias_free":
+        raise InputError(
+            "sampling alias_free is no way to stride but a network of its own, AliasFreeUNet: "
+            f"build that, or choose one of {', '.join(VARIANTS)}"
+        )
+    check_choice("sampling", sampling, VARIANTS)
+    variant = VARIANTS[sampling]
+    size = variant.blur if blur is None else blur
     BinomialBlur(size)
-    if sampling == "stride" and size != 1:
-        raise InputError(f"sampling stride has no blur: for blur {size} write sampling lpf or aps")
-    if sampling == "lpf" and size == 1:
-        raise InputError("sampling lpf with blur 1 does not blur: write sampling stride, or blur 2 to 7")
+    if size not in variant.blurs:
+        raise InputError(variant.hint.format(blur=size))
     return size
 
 
-def make_selector(sampling: str, criterion: str, score_on: str, selector: nn.Module | None) -> nn.Module:
-    """The selector of one strided place: of FixedPhase, MaxNorm and a given one, what the settings mean.
+def strided_place(
+    sampling: str,
+    blur: int | None,
+    criterion: str = "l2",
+    score_on: str = "output",
+    selector: nn.Module | None = None,
+) -> SelectorAndLowpass:
+    """The selector and the low-pass of one strided place, as the settings of a network say.
 
     Args:
-        sampling: stride, lpf or aps.
-        criterion: of MaxNorm.
-        score_on: of MaxNorm.
-        selector: a module that obeys the selector law, of which each place gets a copy of its own; None for MaxNorm.
+        sampling: a row of VARIANTS.
+        blur: size of the blur; None for the row's.
+        criterion: of the row's selector.
+        score_on: of the row's selector.
+        selector: a module that obeys the selector law, of which each place gets a copy of its own; None for the row's.
 
     Raises:
-        InputError: a selector is given for another sampling than aps; or an unknown criterion or score_on.
+        InputError: see :func:`resolve_blur`; a selector for a variant of fixed phase; an unknown criterion or score_on.
     """
-    if selector is None:
-        return MaxNorm(criterion, score_on) if sampling == "aps" else FixedPhase()
-    if sampling != "aps":
+    size, variant = resolve_blur(sampling, blur), VARIANTS[sampling]
+    if selector is not None and variant.selector is None:
         raise InputError(f"sampling {sampling} has a fixed phase and takes no selector: write sampling aps")
-    return copy.deepcopy(selector)
+    if selector is not None:
+        chooses = copy.deepcopy(selector)
+    else:
+        chooses = FixedPhase() if variant.selector is None else variant.selector(criterion, score_on)
+    return chooses, BinomialBlur(size) if size > 1 else None

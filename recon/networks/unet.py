@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,15 +15,13 @@ from torch import Tensor, nn
 from recon.errors import InputError, check_choice
 from recon.layers import (
     BinomialBlur,
-    MaxNorm,
     PolyphaseMaxPool,
     check_sizes,
-    phase_margin,
     restore,
     set_padding_mode,
 )
 from recon.networks import fused
-from recon.networks.sampling import make_selector, resolve_blur
+from recon.networks.sampling import resolve_blur, strided_place
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
@@ -107,10 +104,9 @@ class UNet(nn.Module):
             return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
-            chooses = make_selector(sampling, criterion, score_on, selector)
-            return PolyphaseMaxPool(spatial_dims, stride, selector=chooses, lowpass=down_blur)
+            chooses, lowpass = strided_place(sampling, blur, criterion, score_on, selector)
+            return PolyphaseMaxPool(spatial_dims, stride, selector=chooses, lowpass=lowpass)
 
-        down_blur = BinomialBlur(size) if size > 1 else None
         self.lowpass = BinomialBlur(size, mirrored=up_path == "aligned") if size > 1 else nn.Identity()
         pairs = list(pairwise(widths))
         self.encoders = nn.ModuleList(
@@ -161,45 +157,3 @@ class UNet(nn.Module):
         up: Tensor = self.lowpass(self.ups[level](coarse))
         axes = range(2, up.dim()) if self.landing else ()
         return up.roll([self.landing] * len(axes), tuple(axes)) if axes else up
-
-
-@contextmanager
-def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the phase margins of every adaptive selector while the network runs.
-
-    Yields a list that grows by one ``(batch,)`` tensor per selector and forward pass, from the image down:
-    relative gap between best and second score, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
-
-        with record_margins(network) as margins:
-            network(x)
-        smallest = torch.stack(margins).amin(0)
-    """
-    margins: list[Tensor] = []
-
-    def collect(selector: MaxNorm, args: tuple[Tensor, int], phase: Tensor) -> None:
-        margins.append(phase_margin(selector.score(*args)))
-
-    hooks = [m.register_forward_hook(collect) for m in network.modules() if isinstance(m, MaxNorm)]
-    try:
-        yield margins
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def transposed_weight(weight: Tensor) -> Tensor:
-    """The kernel of a convolution after APS-U, as the transposed convolution of ours that computes the same.
-
-    A circular convolution, padded behind, of values with zeros put between them is, ``stride - 1`` pixels later, the
-    transposed convolution of the flipped kernel: load the result into ``ups[level].deconv`` of a UNet with
-    ``up_path="published"``.
-
-    Args:
-        weight: ``(out_channels, in_channels, *kernel)``, the kernel's sides equal to the stride.
-
-    Returns:
-        ``(in_channels, out_channels, *kernel)``.
-
-    Source: arXiv 2105.04040, section 3.
-    """
-    return weight.flip(tuple(range(2, weight.dim()))).transpose(0, 1).contiguous()

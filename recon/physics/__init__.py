@@ -1,7 +1,9 @@
 """What is true of scanners.
 
-``mri``: Fourier transform, masks applied, coils. ``movement``: where an object lies in k-space, and moving it. ``ct``:
-ray transform, filtered back-projection, Hounsfield units, photon noise.
+- ``mri``: Fourier transform, masks applied, coils
+- ``movement``: where an object lies, read from k-space, and moving it
+- ``geometry``: where the pixels and the rays of a CT scan lie
+- ``ct``: ray transform, filtered back-projection, Hounsfield units, photon noise
 """
 
 from recon.physics import ct, movement, mri

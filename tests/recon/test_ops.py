@@ -13,7 +13,7 @@ from recon.kernels.join import join, join_op
 from recon.kernels.normalise import normalise
 from recon.kernels.pool import pool
 from recon.layers import can_fuse, circular_pad, circular_shift, normalise_activate, use_kernels
-from recon.networks import UNet
+from recon.networks import UNet, fused, unet
 from recon.networks.fused import upsample_phases
 from tests.properties import shift_error
 
@@ -181,6 +181,20 @@ def test_up_sampling_by_phases_is_the_transposed_convolution():
     assert upsample_phases(UNet(widths=(4, 6), stride=3).ups[0], x) is None
 
 
+def test_the_fused_level_runs_where_it_can_and_restore_where_it_cannot(monkeypatch):
+    network, called = UNet(widths=(4, 6, 8), norm="instance").eval(), []
+    for module, name in ((fused, "run"), (unet, "restore")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, f=original, name=name: called.append(name) or f(*a))
+    x = images(1, 1, 16, 16, dtype=torch.float32).detach()
+    network(x)
+    assert called == ["run"] * 3
+    called.clear()
+    with use_kernels(False):
+        network(x)
+    assert called == ["restore"] * 2
+
+
 def test_hooks_inside_a_block_are_called():
     network = UNet(widths=(4, 6), norm="instance").eval()
     x, seen = images(1, 1, 8, 8, dtype=torch.float32).detach(), []
@@ -189,6 +203,23 @@ def test_hooks_inside_a_block_are_called():
         module.register_forward_hook(lambda m, args, out: seen.append(type(m).__name__))
     torch.testing.assert_close(network(x), y, rtol=1e-5, atol=1e-6)
     assert seen == ["InstanceNorm2d", "CircularConvTranspose2d", "CircularConv2d"]
+
+
+def test_hooks_of_all_modules_and_a_block_of_another_class_are_called():
+    network, seen = UNet(widths=(4, 6), norm="instance").eval(), []
+    x = images(1, 1, 8, 8, dtype=torch.float32).detach()
+    y = network(x)
+    hook = nn.modules.module.register_module_forward_hook(lambda m, args, out: seen.append(m))
+    torch.testing.assert_close(network(x), y, rtol=1e-5, atol=1e-6)
+    hook.remove()
+    assert network.decoders[0].conv_1.conv in seen
+
+    class Twice(type(network.decoders[0])):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network.decoders[0].__class__ = Twice
+    torch.testing.assert_close(network(x) - network.head.bias, 2 * (y - network.head.bias), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["circular", "zeros"])

@@ -1,49 +1,126 @@
 """The selector law, the score's precision, and the margin."""
 
+import copy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import FixedPhase, MaxNorm, merge_phases, phase_margin, split_phases
+from recon.layers import FixedPhase, MaxNorm, Place, merge_phases, phase_margin, record_margins, split_phases
 from recon.layers.selectors import CRITERIA
+from recon.networks import UNet
+from tests.properties import shift_error
 
 SIZES = [((8,), 2), ((6, 8), 2), ((6, 9), 3), ((4, 4, 8), 2)]
 
 
-def obeys_selector_law(selector, x: Tensor, stride: int) -> bool:
-    """Equivariant to permuting the phases, invariant to circular shifts inside a phase."""
-    components = split_phases(x, stride)
-    n_phases, d = components.shape[1], x.dim() - 2
+class HalfOfTheChannels(MaxNorm):
+    """As somebody may write one: the largest norm over some of the channels."""
+
+    def score(self, x, stride):
+        return super().score(x[:, : (x.shape[1] + 1) // 2], stride)
+
+
+class Smoothest(nn.Module):
+    """One that is no MaxNorm: the component that differs least from itself moved by a pixel."""
+
+    score_on = "output"
+
+    def score(self, x, stride):
+        components = split_phases(x.double(), stride)
+        return -(components - components.roll(1, -1)).square().flatten(2).sum(-1)
+
+    def forward(self, x, stride):
+        return self.score(x, stride).argmax(1)
+
+
+SELECTORS = {
+    **{f"MaxNorm {criterion}": MaxNorm(criterion) for criterion in CRITERIA},
+    "MaxNorm of half of the channels": HalfOfTheChannels(),
+    "smoothest component": Smoothest(),
+}
+"""Every selector; a new one is a row here."""
+
+
+def permuted(components, generator):
+    """Components in another order, and that order."""
+    order = torch.randperm(components.shape[1], generator=generator)
+    return components[:, order], order
+
+
+def shifted(components, generator):
+    """Each component circularly shifted by its own vector; the order stays."""
+    d = components.dim() - 3
+    moves = torch.randint(0, 9, (components.shape[1], d), generator=generator).tolist()
+    axes = tuple(range(2, 2 + d))
+    moved = [component.roll(move, axes) for component, move in zip(components.unbind(1), moves, strict=True)]
+    return torch.stack(moved, dim=1), torch.arange(len(moved))
+
+
+LAW = {"equivariant to permuting the phases": permuted, "invariant to shifts inside a phase": shifted}
+
+
+def obeys(change, selector, x: Tensor, stride: int) -> bool:
+    """Whether the selector follows the component that it chose, wherever the change brings it."""
+    generator, components = torch.Generator().manual_seed(1), split_phases(x, stride)
     phase = selector(x, stride)
-    generator = torch.Generator().manual_seed(1)
     for _ in range(5):
-        order = torch.randperm(n_phases, generator=generator)
-        moved = torch.stack(
-            [
-                component.roll(torch.randint(0, 9, (d,), generator=generator).tolist(), tuple(range(2, 2 + d)))
-                for component in components.unbind(1)
-            ],
-            dim=1,
-        )
-        new = selector(merge_phases(moved[:, order], stride), stride)
-        if new is None or not torch.equal(
-            order[new], torch.zeros(len(x), dtype=order.dtype) if phase is None else phase
-        ):
+        changed, order = change(components, generator)
+        new = selector(merge_phases(changed, stride), stride)
+        if phase is None or new is None:
+            phase, new = (torch.zeros(len(x), dtype=torch.int64) for _ in range(2))
+        if not torch.equal(order[new], phase):
             return False
     return True
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+def first_pixel(x, stride):
+    """The component whose first pixel is the largest: follows a permutation, but no shift."""
+    return split_phases(x, stride)[:, :, 0].flatten(2)[..., 0].argmax(1)
+
+
+def offset_zero(x, stride):
+    """As FixedPhase, said as a phase: follows a shift, but no permutation."""
+    return torch.zeros(len(x), dtype=torch.int64)
+
+
+CONTROLS = {
+    "fixed phase": (permuted, FixedPhase()),
+    "offset 0": (permuted, offset_zero),
+    "first pixel": (shifted, first_pixel),
+}
+
+
+def drawn(size):
+    return torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize(("size", "stride"), SIZES)
-def test_max_norm_obeys_the_selector_law(criterion, size, stride):
-    x = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0))
-    assert obeys_selector_law(MaxNorm(criterion), x, stride)
+@pytest.mark.parametrize("change", LAW.values(), ids=LAW)
+@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
+def test_the_selector_law(selector, change, size, stride):
+    assert obeys(change, selector, drawn(size), stride)
 
 
-def test_the_fixed_phase_does_not():
-    assert not obeys_selector_law(FixedPhase(), torch.randn(3, 4, 8, 8), 2)
-    assert not obeys_selector_law(lambda x, stride: torch.zeros(len(x), dtype=torch.int64), torch.randn(3, 4, 8, 8), 2)
+@pytest.mark.parametrize(("size", "stride"), SIZES)
+@pytest.mark.parametrize(("change", "selector"), CONTROLS.values(), ids=CONTROLS)
+def test_what_is_no_adaptive_selector_fails_the_law(change, selector, size, stride):
+    assert not obeys(change, selector, drawn(size), stride)
+
+
+@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
+def test_every_selector_makes_an_exact_network_and_its_margins_are_recorded(selector):
+    selector = copy.deepcopy(selector)
+    selector.score_on = "input" if "linf" in str(selector) else "output"
+    torch.manual_seed(0)
+    network = UNet(widths=(4, 6, 8), norm="instance", selector=selector).double().eval()
+    x = torch.randn(2, 1, 16, 24, dtype=torch.float64)
+    assert shift_error(network, x) < 1e-10
+    with record_margins(network) as margins:
+        network(x)
+    assert [len(margin) for margin in margins] == [2, 2]
+    assert all((margin > 0).all() for margin in margins)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -95,3 +172,15 @@ def test_unknown_words_name_the_nearest():
         MaxNorm("l2min")
     with pytest.raises(InputError, match="output, input"):
         MaxNorm(score_on="middle")
+
+
+@pytest.mark.parametrize(
+    ("criterion", "place"),
+    [("linf", Place(2, pool_size=2)), ("linf_min", Place(2, pool_size=3)), ("l1", Place(2, blurred=True))],
+)
+def test_a_selector_refuses_a_place_where_its_scores_tie(criterion, place):
+    with pytest.raises(InputError, match="cannot choose a phase"):
+        MaxNorm(criterion).check(place)
+    MaxNorm(criterion, "input").check(place)
+    MaxNorm("l2").check(place)
+    MaxNorm(criterion).check(Place(3))

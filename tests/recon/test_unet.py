@@ -155,6 +155,7 @@ def test_margins_are_recorded_per_level_and_sample_and_hooks_are_removed():
     ("settings", "says"),
     [
         ({"sampling": "apss"}, "did you mean 'aps'"),
+        ({"sampling": "alias_free"}, "AliasFreeUNet"),
         ({"sampling": "stride", "blur": 3}, "write sampling lpf or aps"),
         ({"sampling": "lpf", "blur": 1}, "write sampling stride"),
         ({"sampling": "aps", "blur": 9}, "choose 1 to 7"),

@@ -1,4 +1,4 @@
-"""MONAI's BasicUNet, trained or not, as one of ours: the same weights, on the grids that the content chooses."""
+"""Other programs' networks and weights as ours, on the grids that the content chooses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.networks.blocks import UpSample
 from monai.networks.nets.basic_unet import BasicUNet
-from torch import nn
+from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.layers import set_padding_mode
@@ -47,3 +47,21 @@ def from_basic_unet(network: BasicUNet, **settings: Any) -> UNet:
     ours.head = copy.deepcopy(unknown.final_conv)
     set_padding_mode(ours, settings.get("padding", "circular"))
     return ours.train(network.training)
+
+
+def transposed_weight(weight: Tensor) -> Tensor:
+    """The kernel of a convolution after APS-U, as the transposed convolution of ours that computes the same.
+
+    A circular convolution, padded behind, of values with zeros put between them is, ``stride - 1`` pixels later, the
+    transposed convolution of the flipped kernel: load the result into ``ups[level].deconv`` of a UNet with
+    ``up_path="published"``.
+
+    Args:
+        weight: ``(out_channels, in_channels, *kernel)``, the kernel's sides equal to the stride.
+
+    Returns:
+        ``(in_channels, out_channels, *kernel)``.
+
+    Source: arXiv 2105.04040, section 3.
+    """
+    return weight.flip(tuple(range(2, weight.dim()))).transpose(0, 1).contiguous()
