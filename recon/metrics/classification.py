@@ -10,7 +10,7 @@ from torch import Tensor
 from recon.metrics.collect import FigureRows, first_of_each
 
 
-def named_class(logits: Tensor) -> Tensor:
+def predicted_class(logits: Tensor) -> Tensor:
     """The class that logits name, argmax_k f(x)_k; -1, which is no class, where one of them is nan.
 
     Args:
@@ -22,7 +22,7 @@ def named_class(logits: Tensor) -> Tensor:
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
-def same_answer(preds: Tensor, target: Tensor) -> Tensor:
+def same_class(preds: Tensor, target: Tensor) -> Tensor:
     """Whether two sets of logits name the same class: argmax f(T_a x) = argmax f(T_b x).
 
     Args:
@@ -35,8 +35,8 @@ def same_answer(preds: Tensor, target: Tensor) -> Tensor:
 
     Source: Zhang, arXiv 1904.11486, section 4.1; arXiv 2011.14214, section 5.
     """
-    answers = named_class(preds)
-    return (answers == named_class(target)) & (answers >= 0)
+    answers = predicted_class(preds)
+    return (answers == predicted_class(target)) & (answers >= 0)
 
 
 def logit_change(preds: Tensor, target: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def logit_change(preds: Tensor, target: Tensor) -> Tensor:
     return torch.where(change == 0, 0.0, change / target.double().abs().amax(1))
 
 
-class Answers(FigureRows):
+class ShiftConsistency(FigureRows):
     """Accuracy, mean loss and consistency of a classifier over images, each image once.
 
     Args:
@@ -73,7 +73,7 @@ class Answers(FigureRows):
             losses: of f(x), ``(batch,)``.
             case: integers ``(batch,)`` that name the images; of equal ones the first counts.
         """
-        self._append(case, named_class(preds) == target, losses, same_answer(preds, shifted))
+        self._append(case, predicted_class(preds) == target, losses, same_class(preds, shifted))
 
     def compute(self) -> dict[str, Tensor]:
         """The means ``accuracy``, ``loss`` and ``consistency``, float64 ``()`` each; nan over no images."""
