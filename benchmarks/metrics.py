@@ -28,12 +28,12 @@ from recon.metrics import nmse, psnr, ssim
 LIMIT = 1e-6
 ALL = ("psnr", "nmse", "ssim")
 
-THEIRS: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
+SCIKIT_IMAGE: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
     "psnr": lambda p, g, data_range: peak_signal_noise_ratio(g, p, data_range=data_range),
     "nmse": lambda p, g, data_range: normalized_root_mse(g, p) ** 2,
     "ssim": lambda p, g, data_range: structural_similarity(g, p, data_range=data_range),
 }
-OURS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+RECON_METRICS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "psnr": lambda p, g, data_range: psnr(p, g, data_range, per_slice=True),
     "nmse": lambda p, g, data_range: nmse(p, g, per_slice=True),
     "ssim": lambda p, g, data_range: ssim(p, g, data_range, per_slice=True),
@@ -43,8 +43,8 @@ OURS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 class Outcome(NamedTuple):
     """What some metrics took, in ms, and how far their values are apart."""
 
-    ours: float
-    theirs: float
+    recon_metrics: float
+    scikit_image: float
     difference: float
 
 
@@ -56,18 +56,19 @@ def draw(n_slices: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def compare(names: Sequence[str], preds: Tensor, target: Tensor, repeats: int) -> Outcome:
-    """Measure metrics by ours and by scikit-image's loop, in turn; the medians over the repeats."""
+    """Measure metrics by recon.metrics and by scikit-image's loop, in turn; the medians over the repeats."""
     data_range, pairs = float(target.max()), list(zip(preds.numpy(), target.numpy(), strict=True))
 
-    def ours() -> np.ndarray:
-        return torch.stack([OURS[name](preds, target, data_range) for name in names]).numpy()
+    def by_recon_metrics() -> np.ndarray:
+        return torch.stack([RECON_METRICS[name](preds, target, data_range) for name in names]).numpy()
 
-    def theirs() -> np.ndarray:
-        return np.array([[THEIRS[name](p, g, data_range) for p, g in pairs] for name in names])
+    def by_scikit_image() -> np.ndarray:
+        return np.array([[SCIKIT_IMAGE[name](p, g, data_range) for p, g in pairs] for name in names])
 
-    difference = float(np.abs(ours() - theirs()).max())  # also compiles, and brings both into the caches
-    of_ours, of_theirs = 1e3 * np.median(interleave([ours, theirs], repeats), axis=0)
-    return Outcome(float(of_ours), float(of_theirs), difference)
+    # The first calls also compile, and bring both into the caches.
+    difference = float(np.abs(by_recon_metrics() - by_scikit_image()).max())
+    times = 1e3 * np.median(interleave([by_recon_metrics, by_scikit_image], repeats), axis=0)
+    return Outcome(float(times[0]), float(times[1]), difference)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,9 +100,9 @@ def _print(outcomes: dict[tuple[str, ...], Outcome], caption: str) -> None:
     table = Table("metric", title="recon.metrics against scikit-image", caption=caption)
     for name in ("ours (ms)", "scikit-image (ms)", "ratio", "largest difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    for names, (ours, theirs, difference) in outcomes.items():
+    for names, (own, loop, difference) in outcomes.items():
         name = "together" if names == ALL else names[0].upper()
-        table.add_row(name, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.1f}", f"{difference:.1e}")
+        table.add_row(name, f"{own:.2f}", f"{loop:.2f}", f"{loop / own:.1f}", f"{difference:.1e}")
     Console().print(table)
 
 

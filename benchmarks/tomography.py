@@ -136,7 +136,7 @@ def _skimage_degrees(geometry: ParallelBeam) -> np.ndarray:
 
 
 Function = Callable[[np.ndarray, ParallelBeam], np.ndarray]
-THEIRS: dict[str, dict[str, Function]] = {
+PACKAGES: dict[str, dict[str, Function]] = {
     "ASTRA": {"FBP": astra_fbp, "projection": astra_projection},
     "scikit-image": {"FBP": skimage_fbp, "projection": skimage_projection},
 }
@@ -152,7 +152,7 @@ def _start_worker(geometry: ParallelBeam) -> None:
 
 def _work(name: str, kind: str, n: int) -> None:
     for _ in range(n):
-        THEIRS[name][kind](_data[kind], _data["geometry"])
+        PACKAGES[name][kind](_data[kind], _data["geometry"])
 
 
 def measure(geometry: ParallelBeam, n_slices: int, n_theirs: int, repeats: int) -> dict[tuple[str, str], list[float]]:
@@ -190,7 +190,7 @@ def measure(geometry: ParallelBeam, n_slices: int, n_theirs: int, repeats: int) 
 
 def rivals() -> list[str]:
     """Those of the others that are installed."""
-    return [name for name in THEIRS if name != "ASTRA" or importlib.util.find_spec("astra")]
+    return [name for name in PACKAGES if name != "ASTRA" or importlib.util.find_spec("astra")]
 
 
 def quality(geometry: ParallelBeam, n_phantoms: int, seed: int, n_photons: float | None) -> dict[str, float]:
@@ -205,7 +205,7 @@ def quality(geometry: ParallelBeam, n_phantoms: int, seed: int, n_photons: float
             sinogram = photon_noise(sinogram, np.random.default_rng(seed + index), n_photons)
         for name, values in errors.items():
             one = sinogram.float()
-            image = fbp(one, geometry) if name == "ours" else torch.tensor(THEIRS[name]["FBP"](one.numpy(), geometry))
+            image = fbp(one, geometry) if name == "ours" else torch.tensor(PACKAGES[name]["FBP"](one.numpy(), geometry))
             # scikit-image's middle lies half a pixel further if their number is even
             shown = some.image(theirs, offset=(geometry.rows % 2 - 1) / 2) if name == "scikit-image" else target
             values.append(float((image - shown).square().mean()) / float(target.max() - target.min()) ** 2)

@@ -36,7 +36,7 @@ from pipelines.runtime.shell import Parser, run_command
 from recon.errors import InputError
 
 ROWS, COLUMNS = 375, 500
-OURS, PILLOW = "the data set: Pillow decodes, torchvision resizes bytes", "Pillow decodes and resizes"
+DATA_SET, PILLOW = "the data set: Pillow decodes, torchvision resizes bytes", "Pillow decodes and resizes"
 LIMIT = 1.01  # grey levels
 
 
@@ -103,13 +103,13 @@ def jpeg_ways(folder: Path) -> list[Way]:
         of_path["torchvision decodes (deprecated) and resizes bytes"] = with_torchvision
     expected = [with_pillow(path) for path in paths[:8]]
     found = {name: [make(path) for path in paths[:8]] for name, make in of_path.items()}
-    found[OURS] = [data[index].image for index in range(len(expected))]
+    found[DATA_SET] = [data[index].image for index in range(len(expected))]
 
     def difference(name: str) -> float:
         pairs = zip(found[name], expected, strict=True)
         return max(float((data.denormalise(a) - data.denormalise(b)).abs().max()) for a, b in pairs) * 255
 
-    ways = [Way(OURS, partial(one_by_one, data), len(paths), difference(OURS))]
+    ways = [Way(DATA_SET, partial(one_by_one, data), len(paths), difference(DATA_SET))]
     for name, make in of_path.items():
         ways.append(Way(name, partial(each, make, paths), len(paths), difference(name)))
     ways.append(Way("the data set in training with random_crop", partial(one_by_one, drawn), len(paths), None))

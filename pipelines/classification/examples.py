@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.classification.found import Change, CollectedAnswers
+from pipelines.classification.collected import Change, CollectedAnswers
 from pipelines.measuring.kind import AnyRun
 from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic

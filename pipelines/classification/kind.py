@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from data_prep import LabelledDataset
 from pipelines.classification import protocols, summary
+from pipelines.classification.collected import CollectedAnswers
 from pipelines.classification.examples import draw_answers
-from pipelines.classification.found import CollectedAnswers
 from pipelines.classification.picture import save_picture
 from pipelines.classification.report import classification_report
 from pipelines.classification.subjects import ImageGroup, pieces_of

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipelines.classification.collected import Change, CollectedAnswers
 from pipelines.classification.examples import AnswerExample, draw_answer, draw_answers
-from pipelines.classification.found import Change, CollectedAnswers
 from pipelines.measuring.kind import AnyRun
 from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings

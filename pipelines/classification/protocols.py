@@ -19,7 +19,7 @@ from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings
 from recon.errors import InputError
 from recon.layers import circular_shift
-from recon.metrics import draw_shifts, logit_change, same_answer
+from recon.metrics import draw_shifts, logit_change, same_class
 
 Protocol = Callable[[ImageGroup, Settings], Iterator[Row]]
 Change = Callable[[Tensor, Sequence[int]], Tensor]
@@ -115,7 +115,7 @@ def _protocol(
             columns = _answers(logits, labels)
             columns["logit_change"] = logit_change(logits, inference.logits).tolist()
             if k % 2:
-                columns["consistent"] = same_answer(logits, before).int().tolist()
+                columns["consistent"] = same_class(logits, before).int().tolist()
             before = logits
             found.append(columns)
         for i, index in enumerate(indices):

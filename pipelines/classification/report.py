@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.classification.collected import CollectedAnswers
 from pipelines.classification.examples import AnswerExample
-from pipelines.classification.found import CollectedAnswers
 from pipelines.reports import figures
 from pipelines.reports.background import differences, title, training, what_was_run
 from pipelines.reports.facts import Findings, RunFacts

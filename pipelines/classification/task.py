@@ -14,7 +14,7 @@ from pipelines.runtime.nested import Tree
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
-from recon.metrics import Answers, draw_shifts
+from recon.metrics import ShiftConsistency, draw_shifts
 
 SCHEDULES = ("step", "cosine")
 
@@ -68,7 +68,7 @@ class ClassificationTask(TrainedTask):
         self.loss = loss or nn.CrossEntropyLoss()
         self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
         self.n_epochs, self.max_shift = n_epochs, max_shift
-        self.answers = Answers()
+        self.answers = ShiftConsistency()
 
     def forward(self, batch: LabelledImage) -> Tensor:
         """The logits ``(batch, n_classes)`` of a batch of images."""

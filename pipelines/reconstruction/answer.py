@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.reconstruction.found import ReconstructionFindings, protocol_name
+from pipelines.reconstruction.collected import ReconstructionFindings, protocol_name
 from pipelines.reports.tables import decimals, error, short, small
 
 NO_TARGET = "The files have no target, so quality was not measured."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.reconstruction.found import ReconstructionFindings, protocol_name
+from pipelines.reconstruction.collected import ReconstructionFindings, protocol_name
 from pipelines.reconstruction.summary import AGREEMENTS, SHIFT_ERRORS, all_exact, n_counted, only_ties
 from pipelines.reports import tables
 from pipelines.reports.facts import Findings, Margins

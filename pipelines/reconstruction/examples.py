@@ -12,7 +12,7 @@ from torch import Tensor
 from data_prep import Sample
 from pipelines.measuring.kind import AnyRun
 from pipelines.measuring.settings import Settings
-from pipelines.reconstruction.found import Collected, Example, Place
+from pipelines.reconstruction.collected import Collected, Example, Place
 from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift

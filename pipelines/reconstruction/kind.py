@@ -15,8 +15,8 @@ from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction import protocols, summary
+from pipelines.reconstruction.collected import Collected
 from pipelines.reconstruction.examples import draw_examples
-from pipelines.reconstruction.found import Collected
 from pipelines.reconstruction.picture import save_picture
 from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.subjects import Subject, pieces_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pipelines.reconstruction.found import Example, ReconstructionFindings
+from pipelines.reconstruction.collected import Example, ReconstructionFindings
 from pipelines.reports import figures
 from pipelines.reports.page import Figure, Image, Panel, Section
 from pipelines.reports.tables import error

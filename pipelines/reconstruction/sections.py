@@ -8,8 +8,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from pipelines.reconstruction.collected import Cases, ReconstructionFindings, protocol_name
 from pipelines.reconstruction.columns import QUALITY, ShiftColumn, by_protocol, by_run, share
-from pipelines.reconstruction.found import Cases, ReconstructionFindings, protocol_name
 from pipelines.reports import figures
 from pipelines.reports.drawing import log_scale
 from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Table, Words

@@ -206,8 +206,9 @@ def objective_of(text: str, metrics: Sequence[str]) -> tuple[str, str]:
     """A metric and its direction, from "metric", "metric:max" or "metric:min".
 
     Args:
-        text: see there.
-        metrics: that the task logs.
+        text: such as val_psnr or val_psnr:max; without a direction the metric's name decides (of a loss, less is
+            better).
+        metrics: those that the task logs.
 
     Raises:
         InputError: no such metric or direction.

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """A trial and its epochs.
 
     Attributes:
-        trial: see there.
+        trial: its number, its point in the space, and what became of it.
         rows: its epochs.
         best: the one with the best first objective; empty where there is none.
         schedule: of a population's member: its start and its changes; of others None.
@@ -47,7 +47,7 @@ class Findings(NamedTuple):
 
     Attributes:
         outcomes: by number.
-        objectives: see there.
+        objectives: (metric, "max" or "min") pairs; the first decides which trial is the best.
         best: the best trial that came to its end (or else the best there is); None where none has an epoch.
         front: the numbers of the trials that no other one beats in every objective.
     """

@@ -54,11 +54,13 @@ def trial_settings(folder: Path, config: Tree, settings: Settings) -> SweepSetti
 def run_sweep(ledger: Ledger, space: Space, config: Tree, settings: Settings) -> None:
     """Run all trials that have not ended, each from where it stopped, and new ones until there are enough.
 
+    Ray must be running.
+
     Args:
         ledger: of the sweep's folder.
         space: to draw new points from.
         config: of the task; a trial's is this one with its point laid over.
-        settings: see there. Ray must be running.
+        settings: how many trials, by which search and scheduler, with how many CPUs and GPUs each.
     """
     random.seed(settings.seed)  # the population's choices
     np.random.seed(settings.seed)  # noqa: NPY002

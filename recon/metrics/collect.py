@@ -1,7 +1,7 @@
 """The metrics as torchmetrics classes: collected over batches and processes, one value per volume.
 
-Each slice leaves one row of float64 numbers. The rows of all processes are gathered, so that slices may arrive in
-any order, in any batches, on any process, and a slice that a distributed sampler repeated counts once.
+Each slice leaves one row of float64 numbers, and the rows of all processes are gathered at the end. So slices may come
+in any order, in any batches and on any process; a slice that a distributed sampler repeats counts once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ _OWN_VOLUME = -math.inf  # in the place of a number: the image is a volume by it
 class FigureRows(Metric):
     """A metric whose state is a table of float64 rows.
 
-    The rows are kept flat: torchmetrics lets a process that saw nothing send an empty one-dimensional tensor of the
-    metric's dtype, which must fit the others'.
+    The table is kept as one long row: a process that saw nothing sends an empty one-dimensional tensor, and
+    torchmetrics joins only tensors of equal dimensions and dtype.
+
+    Args:
+        n_columns: of the table.
+        kwargs: of ``torchmetrics.Metric``.
     """
 
     full_state_update = False
@@ -59,7 +63,16 @@ class FigureRows(Metric):
 
 
 def first_of_each(table: Tensor, n_keys: int) -> Tensor:
-    """The rows in ascending order of their first ``n_keys`` numbers; of equal ones, the first."""
+    """One row for each key, the first of those that have it, in ascending order of the keys.
+
+    Args:
+        table: ``(n_rows, n_columns)``.
+        n_keys: how many columns, from the left, are the key.
+
+    Example:
+        >>> first_of_each(torch.tensor([[2, 10], [1, 20], [2, 30]]), n_keys=1).tolist()
+        [[1, 20], [2, 10]]
+    """
     keys, position = table[:, :n_keys].unique(dim=0, return_inverse=True)
     first = torch.zeros(len(keys), dtype=torch.int64)
     return table[first.scatter_reduce(0, position, torch.arange(len(table)), "amin", include_self=False)]
@@ -93,14 +106,15 @@ class _VolumeMetric(FigureRows):
             preds: the reconstructions, ``(batch, rows, columns)`` or ``(batch, 1, rows, columns)``.
             target: the ground truths, shape of ``preds``.
             data_range: R of each slice's volume, ``(batch,)`` or one number, the same for all slices of a volume. None:
-                the constructor's; where that is None too, max(g) - min(g) of each image, which must be its own volume.
-            volume: which volume each slice belongs to, integers ``(batch,)``. None: each image is one of its own.
-            slice: which slice of its volume each is, integers ``(batch,)``. Of equal pairs (volume, slice) the first
-                one counts.
+                that of the constructor. If that is None too, max(g) - min(g) of each image; then ``volume`` must be
+                None as well. NMSE needs none.
+            volume: the number of each slice's volume, integers ``(batch,)``. None: each image is a volume by itself.
+            slice: the number of each slice in its volume, integers ``(batch,)``. Of equal pairs (volume, slice) the
+                first one counts.
 
         Raises:
-            InputError: the images are not two equal stacks; volume without slice, or without any data range; a range
-                that is not positive.
+            InputError: the shapes differ or are not stacks of images; an image is complex; ``volume`` is given without
+                ``slice`` or without any data range; R is not positive; for SSIM, a side is below 7.
         """
         preds, target = as_slices(preds, target)
         data_range = self.data_range if data_range is None else data_range
@@ -114,7 +128,15 @@ class _VolumeMetric(FigureRows):
         self._append(volume, slice, *self._terms(preds, target, data_range))
 
     def compute(self) -> Tensor:
-        """The mean over volumes, float64 ``()``; or ``(n_volumes,)``: ascending by number, then those without one."""
+        """The values of the volumes.
+
+        Returns:
+            float64 ``()``, the mean over volumes; or, with reduction "none", ``(n_volumes,)``: in the order of the
+            volumes' numbers, then the images that are volumes by themselves, in the order of their arrival.
+
+        Raises:
+            InputError: for NMSE, the target is zero in a whole volume.
+        """
         table = self._table()
         alone = table[:, 0] == _OWN_VOLUME
         named = first_of_each(table[~alone], 2)
@@ -129,10 +151,10 @@ class _VolumeMetric(FigureRows):
 
 
 class PSNR(_VolumeMetric):
-    """Peak signal-to-noise ratio of volumes in dB, :func:`recon.metrics.psnr` collected slice by slice.
+    """Peak signal-to-noise ratio of volumes in dB: :func:`recon.metrics.psnr`, collected slice by slice.
 
-    PSNR = 10 log10(R^2 / (sum of squared errors / number of pixels)), both sums over all slices of the volume; inf
-    for a volume that is reconstructed without any error.
+    PSNR = 10 log10(R^2 / (sum of squared errors / number of pixels)), where the sum and the number are over all slices
+    of the volume; inf for a volume that is reconstructed without any error.
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
@@ -141,6 +163,13 @@ class PSNR(_VolumeMetric):
 
     Raises:
         InputError: an unknown reduction.
+
+    Example:
+        >>> metric, target = PSNR(data_range=1.0), torch.ones(1, 8, 8)
+        >>> for number, error in enumerate((0.1, 0.3)):  # the two slices of volume 7, one at a time
+        ...     metric.update(target + error, target, volume=torch.tensor([7]), slice=torch.tensor([number]))
+        >>> metric.compute()  # 10 log10(1 / mean of 0.1^2 and 0.3^2) = 10 log10(20)
+        tensor(13.0103, dtype=torch.float64)
     """
 
     higher_is_better = True
@@ -153,18 +182,25 @@ class PSNR(_VolumeMetric):
 
 
 class NMSE(_VolumeMetric):
-    """Normalised mean squared error of volumes, :func:`recon.metrics.nmse` collected slice by slice.
+    """Normalised mean squared error of volumes: :func:`recon.metrics.nmse`, collected slice by slice.
 
     NMSE = |g - p|^2 / |g|^2, both norms over all slices of the volume. ``compute`` raises InputError where the
     target is zero in a whole volume.
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
-        data_range: not needed; taken so that one call builds all three.
+        data_range: not used; accepted so that PSNR, NMSE and SSIM are constructed alike.
         kwargs: of ``torchmetrics.Metric``.
 
     Raises:
         InputError: an unknown reduction.
+
+    Example:
+        >>> metric, target = NMSE(), torch.ones(1, 8, 8)
+        >>> metric.update(1.1 * target, target)  # each image is a volume by itself: 0.1^2
+        >>> metric.update(1.2 * target, target)  # 0.2^2
+        >>> metric.compute()  # the mean over volumes
+        tensor(0.0250, dtype=torch.float64)
     """
 
     higher_is_better = False
@@ -175,7 +211,9 @@ class NMSE(_VolumeMetric):
 
 
 class SSIM(_VolumeMetric):
-    """Structural similarity of volumes, :func:`recon.metrics.ssim` collected slice by slice: the mean over slices.
+    """Structural similarity of volumes: :func:`recon.metrics.ssim`, collected slice by slice.
+
+    A volume's value is the mean over its slices.
 
     Args:
         reduction: "mean" over volumes, or "none" for a value per volume.
@@ -184,6 +222,12 @@ class SSIM(_VolumeMetric):
 
     Raises:
         InputError: an unknown reduction.
+
+    Example:
+        >>> metric, target = SSIM(reduction="none", data_range=1.0), torch.ones(2, 8, 8)
+        >>> metric.update(target * torch.tensor([1.0, 1.5])[:, None, None], target)  # one equal, one brighter
+        >>> metric.compute()
+        tensor([1.0000, 0.9231], dtype=torch.float64)
     """
 
     higher_is_better = True
@@ -193,10 +237,20 @@ class SSIM(_VolumeMetric):
 
 
 class Equivariance(FigureRows):
-    """:func:`recon.metrics.equivariance` over all cases (a case is one slice under one shift).
+    """Shift equivariance over all cases: :func:`recon.metrics.equivariance`, summarised.
+
+    A case is one slice under one shift.
 
     Args:
         kwargs: of ``torchmetrics.Metric``.
+
+    Example:
+        >>> metric, output = Equivariance(), torch.eye(8)[None]
+        >>> metric.update(output.roll(1, -1), output.roll(1, -1))  # f(T x) equals T f(x)
+        >>> metric.update(output, output.roll(1, -1))  # f does not follow the shift
+        >>> summary = metric.compute()
+        >>> [summary[name].item() for name in ("n_cases", "n_exact", "nmse_max")]
+        [2.0, 1.0, 2.0]
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -205,26 +259,30 @@ class Equivariance(FigureRows):
     def update(
         self, preds: Tensor, target: Tensor, data_range: float | Tensor | None = None, case: Tensor | None = None
     ) -> None:
-        """Collect a batch of cases; see :func:`recon.metrics.equivariance`.
+        """Collect a batch of cases.
 
         Args:
             preds: f(T x), ``(batch, rows, columns)`` or ``(batch, 1, rows, columns)``.
             target: T f(x), shape of ``preds``.
-            data_range: R, one number, ``(batch,)`` or None.
-            case: integers from 0 ``(batch,)`` that name the cases; of equal ones the first counts. None: all count.
+            data_range: R of PSNR and SSIM, one number or ``(batch,)``; None: max - min of each T f(x).
+            case: each case's number, integers from 0 ``(batch,)``; of cases with one number the first counts. None:
+                all count.
+
+        Raises:
+            InputError: as :func:`recon.metrics.equivariance`.
         """
         names = torch.full((len(preds),), -1) if case is None else case
         self._append(names, *equivariance(preds, target, data_range))
 
     def compute(self) -> dict[str, Tensor]:
-        """The summary, float64 ``()`` each.
+        """The summary by name, each figure float64 ``()``.
 
-        - ``n_cases``, ``n_exact`` (equal in every pixel), ``n_blank`` (T f(x) zero everywhere, f(T x) not, so that
-          NMSE is undefined);
-        - ``nmse_mean``, ``nmse_max`` over all cases but the blank ones, ``max_abs`` over all;
-        - ``psnr_mean``, ``psnr_min``, ``ssim_mean``, ``ssim_min`` over the cases that are not exact.
+        - ``n_cases``; ``n_exact``, those that are equal in every pixel; ``n_blank``, those where T f(x) is zero
+          everywhere and f(T x) is not, so that NMSE is undefined;
+        - ``nmse_mean`` and ``nmse_max``, over all cases but the blank ones; ``max_abs``, over all;
+        - ``psnr_mean``, ``psnr_min``, ``ssim_mean`` and ``ssim_min``, over the cases that are not exact.
 
-        No inf enters a mean: a number over no cases is absent from the dictionary.
+        So no inf enters a mean. A figure for which no case is left is not in the dictionary.
         """
         rows = self._table()
         named = rows[:, 0] >= 0

@@ -16,20 +16,27 @@ from recon.metrics.quality import as_slices, check_range, differences, own_range
 def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims: int = 2) -> Tensor:
     """Draw circular shifts, uniform in {-m, ..., m}^d without the zero vector.
 
-    With replacement, so n may exceed the number of different shifts. The result is a function of the arguments
-    alone, and the first shifts do not depend on n.
+    A shift can be drawn more than once, so that n may be any number. The result depends on the arguments alone, and
+    with a larger n the first shifts are the same.
 
     Args:
-        n: how many.
-        max_shift: m in pixels, at least 1; it is drawn too.
+        n: how many shifts.
+        max_shift: m in pixels, at least 1; shifts by m itself are among them.
         seed: one number, or several such as (seed, volume, slice), all >= 0.
-        spatial_dims: d.
+        spatial_dims: d, the number of axes.
 
     Returns:
-        int64 ``(n, spatial_dims)``, on the CPU.
+        int64 ``(n, spatial_dims)`` in pixels, on the CPU.
 
     Raises:
         InputError: ``max_shift`` or ``spatial_dims`` is below 1, or n or a seed below 0.
+
+    Example:
+        >>> shifts = draw_shifts(1000, max_shift=2, seed=0)
+        >>> len(shifts.unique(dim=0)), shifts.abs().max().item()  # all of the 5 x 5 vectors but (0, 0)
+        (24, 2)
+        >>> torch.equal(draw_shifts(3, max_shift=2, seed=0), shifts[:3])
+        True
     """
     if max_shift < 1 or spatial_dims < 1:
         raise InputError(f"max_shift and spatial_dims must be at least 1, not {max_shift} and {spatial_dims}")
@@ -44,26 +51,34 @@ def draw_shifts(n: int, max_shift: int, seed: int | Sequence[int], spatial_dims:
 
 
 class EquivarianceError(NamedTuple):
-    """How far f(T x) is from T f(x), each ``(slices,)``; ``equal`` (every pixel; -0 is 0) is bool, others float64."""
+    """How far f(T x) is from T f(x) in each slice; :func:`equivariance` gives it.
+
+    Example:
+        >>> image = torch.eye(8)[None]
+        >>> error = equivariance(image + 0.5, image)
+        >>> error.nmse, error.max_abs  # 64 pixels of 0.5^2, against 8 of 1
+        (tensor([2.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
+    """
 
     nmse: Tensor
-    """|T f(x) - f(T x)|^2 / |T f(x)|^2; inf where only T f(x) is zero everywhere."""
+    """|T f(x) - f(T x)|^2 / |T f(x)|^2, float64 ``(slices,)``; inf where only T f(x) is zero everywhere."""
     psnr: Tensor
-    """In dB, T f(x) as reference; inf where equal: report "exact"."""
+    """In dB, with T f(x) as reference, float64 ``(slices,)``; inf where ``equal``, which reports call "exact"."""
     ssim: Tensor
-    """T f(x) as reference."""
+    """With T f(x) as reference, float64 ``(slices,)``."""
     max_abs: Tensor
-    """The largest absolute difference, in the unit of the images."""
+    """The largest absolute difference of two pixels, in the unit of the images, float64 ``(slices,)``."""
     equal: Tensor
-    """All pixels have the same value."""
+    """Whether all pixels have equal values (-0 equals 0), bool ``(slices,)``."""
 
 
 @torch.no_grad()
 def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | None = None) -> EquivarianceError:
-    """Compare f(T x) with T f(x), slice by slice.
+    """Compare f(T x), the output for a shifted input, with T f(x), the shifted output; slice by slice.
 
-    Both are de-normalised with the constants of the unshifted image. A perfectly shift-equivariant f has NMSE 0 and
-    SSIM 1 up to rounding. psnr is inf exactly where equal is True; nothing is ever nan unless an image is.
+    Both are images in the unit of the data, de-normalised with the constants of the unshifted input. A perfectly
+    shift-equivariant f has NMSE 0 and SSIM 1, up to rounding. PSNR is inf exactly where both are equal. No figure is
+    nan unless an image holds nan.
 
     Args:
         preds: f(T x), ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``, at least 7 x 7 pixels.
@@ -73,10 +88,22 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
             truth: max - min of T f(x) in each slice, and 1 where that is 0.
 
     Returns:
-        :class:`EquivarianceError`, not differentiable.
+        The five figures of :class:`EquivarianceError`; no gradient passes through them.
 
     Raises:
-        InputError: as :func:`recon.metrics.psnr` and :func:`recon.metrics.ssim`.
+        InputError: the shapes differ or are not stacks of images, an image is complex or has a side below 7, or R is
+            not positive or has another shape.
+
+    Example:
+        >>> def f(x):  # keeps every second column, as a stride of 2 does
+        ...     return x * (torch.arange(8) % 2 == 0)
+        >>> x = torch.ones(1, 8, 8)
+        >>> equivariance(f(x.roll(1, -1)), f(x).roll(1, -1)).nmse  # by one column: all that is kept is elsewhere
+        tensor([2.], dtype=torch.float64)
+        >>> equivariance(f(x.roll(2, -1)), f(x).roll(2, -1)).equal
+        tensor([True])
+
+    Source: docs/definitions.md, shift equivariance.
     """
     preds, target = as_slices(preds, target)
     errors, energies, max_abs = differences(preds, target)
@@ -94,18 +121,29 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
 
 
 def equals_own_shift(images: Tensor, total_stride: int, tolerance: float = 1e-12) -> Tensor:
-    """Whether an image is equal to its own circular shift by some vector that is not a multiple of the total stride.
+    """Whether an image equals its own circular shift by some vector t that is not a multiple of the total stride.
 
-    Then no method that picks a grid by content can be equivariant on it (a blank slice, stripes, a period of 3): a
-    tie, for whatever network. From |x - T x|^2 = 2 (r(0) - r(t)) with r the circular autocorrelation, by FFT.
+    Such an image (a blank slice, stripes) is a tie. Shifted by t it is the same input, so that a network chooses the
+    same grid again, although the grid ought to move by t modulo the stride: no choice by content can be equivariant.
+
+    All shifts are tried at once: |x - T_t x|^2 = 2 (r(0) - r(t)), where r is the circular autocorrelation of x, which
+    an FFT gives for every t.
 
     Args:
         images: ``(slices, rows, columns)``, or ``(slices, channel, rows, columns)`` where all channels shift together.
-        total_stride: the product of the network's strides.
-        tolerance: on |x - T x|^2 relative to 2 |x|^2, for the rounding of the FFT in float64.
+        total_stride: the product of the network's strides, in pixels; t is a multiple of it if both components are.
+        tolerance: how large |x - T_t x|^2 / (2 |x|^2) may be, since the FFT rounds.
 
     Returns:
         bool ``(slices,)``.
+
+    Example:
+        >>> blank, ramp = torch.zeros(8, 8), torch.arange(64.0).view(8, 8)
+        >>> stripes = torch.tensor([0.0, 1.0]).repeat(8, 4)  # equal their own shift by 2 columns
+        >>> equals_own_shift(torch.stack([blank, stripes, ramp]), total_stride=4)
+        tensor([ True,  True, False])
+
+    Source: docs/definitions.md, ties.
     """
     x = images.double().reshape(len(images), -1, *images.shape[-2:])
     correlation = torch.fft.irfft2(torch.fft.rfft2(x).abs().square().sum(1), s=x.shape[-2:])

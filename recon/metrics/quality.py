@@ -1,9 +1,10 @@
 """Image quality as the field defines it: PSNR, NMSE and SSIM of a volume or of each slice.
 
-All three are computed in float64 on ``(slices, rows, columns)``, or with a channel axis of 1 before the rows, on the
-device of the images, and are differentiable in ``preds``. Each one is a ratio of two per-slice terms, so that a volume
-seen in pieces is put together from the terms of its slices: :data:`Terms` holds them, the function and the
-torchmetrics class share them.
+All three take ``(slices, rows, columns)``, or the same with a channel axis of 1 before the rows. They compute in
+float64 on the device of the images, and are differentiable in ``preds``.
+
+Each metric of a volume is a quotient of two sums over its slices (PSNR then takes its logarithm). The two terms of a
+slice are :data:`Terms`; functions and torchmetrics classes both add these up, so that slices may come one by one.
 
 What is written here in torch is the definition; it runs on other devices and where a derivative is wanted. Elsewhere
 :mod:`recon.kernels.metrics_cpu` does the same in compiled loops. In either form the value of a slice does not depend,
@@ -23,8 +24,8 @@ from recon.kernels.switches import compiles
 Terms = tuple[Tensor, Tensor]
 """Numerator and denominator of a metric, each float64 ``(slices,)``; sum both over a volume, then divide."""
 
-WINDOW = 7
-K1, K2 = 0.01, 0.03
+WINDOW = 7  # SSIM's, in pixels along each axis
+K1, K2 = 0.01, 0.03  # SSIM's constants, relative to the data range
 
 
 def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: bool = False) -> Tensor:
@@ -40,7 +41,13 @@ def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
         float64 ``()``, or ``(slices,)`` with ``per_slice``; inf where ``preds`` equals ``target``.
 
     Raises:
-        InputError: the shapes differ or are not stacks of images, or R is not positive.
+        InputError: the shapes differ or are not stacks of images, an image is complex, or R is not positive or has
+            another shape.
+
+    Example:
+        >>> target = torch.ones(2, 8, 8)
+        >>> psnr(target + 0.1, target, data_range=1.0)  # 10 log10(1 / 0.1^2)
+        tensor(20.0000, dtype=torch.float64)
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.psnr``.
     """
@@ -59,8 +66,13 @@ def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
         float64 ``()``, or ``(slices,)`` with ``per_slice``.
 
     Raises:
-        InputError: the shapes differ or are not stacks of images, or the target (with ``per_slice``: of any slice)
-            is zero everywhere.
+        InputError: the shapes differ or are not stacks of images, an image is complex, or the target is zero
+            everywhere (with ``per_slice``: zero everywhere in some slice).
+
+    Example:
+        >>> target = torch.arange(128.0).view(2, 8, 8)
+        >>> nmse(1.1 * target, target)  # 0.1^2, whatever the image
+        tensor(0.0100, dtype=torch.float64)
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.nmse``.
     """
@@ -68,40 +80,50 @@ def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
 
 
 def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: bool = False) -> Tensor:
-    """Structural similarity, the mean over slices.
+    """Structural similarity of each slice, and their mean over the volume.
 
-    SSIM = mean of (2 u v + C1) (2 cov + C2) / ((u^2 + v^2 + C1) (var_p + var_g + C2)) over the positions of a 7 x 7
-    window that lies inside the slice, with the window's means u, v, its sample variances and covariance
-    (divided by 48), C1 = (0.01 R)^2 and C2 = (0.03 R)^2: scikit-image's ``structural_similarity``, and not the
-    Gaussian window of torchmetrics and MONAI. ``1 - ssim(...)`` is a training loss.
+    A window of 7 x 7 pixels takes every position inside the slice. At each one u and v are the means of p and g in the
+    window, var_p, var_g and cov their sample variances and covariance (divided by 48), and
+
+        (2 u v + C1) (2 cov + C2) / ((u^2 + v^2 + C1) (var_p + var_g + C2)), C1 = (0.01 R)^2, C2 = (0.03 R)^2.
+
+    SSIM is the mean over positions, as in scikit-image's ``structural_similarity``; torchmetrics and MONAI take a
+    Gaussian window instead and give other numbers. ``1 - ssim(...)`` is a training loss.
 
     Args:
         preds: the reconstruction p, ``(slices, rows, columns)`` or ``(slices, 1, rows, columns)``; at least 7 x 7
             pixels.
         target: the ground truth g, shape of ``preds``.
-        data_range: R > 0, one number or ``(slices,)``.
+        data_range: R > 0, one number or ``(slices,)``. MRI: the volume's maximum; CT: max(g) - min(g) of each image.
         per_slice: a value for each slice instead.
 
     Returns:
-        float64 ``()``, or ``(slices,)`` with ``per_slice``.
+        float64 ``()``, or ``(slices,)`` with ``per_slice``; 1 where ``preds`` equals ``target``.
 
     Raises:
-        InputError: the shapes differ or are not stacks of images, a side is smaller than the window, or R is not
-            positive.
+        InputError: the shapes differ or are not stacks of images, an image is complex, a side is smaller than the
+            window, or R is not positive or has another shape.
 
-    Source: Wang et al., IEEE Transactions on Image Processing 13 (2004); ``fastmri.evaluate.ssim``.
+    Example:
+        >>> target = torch.ones(1, 8, 8)
+        >>> ssim(target, target, data_range=1.0).item()
+        1.0
+        >>> ssim(1.5 * target, target, data_range=1.0)  # flat images: (2 u v + C1) / (u^2 + v^2 + C1), about 3 / 3.25
+        tensor(0.9231, dtype=torch.float64)
+
+    Source: Wang et al., IEEE Transactions on Image Processing 13 (2004); equal to ``fastmri.evaluate.ssim``.
     """
     return ratio(ssim_terms(preds, target, data_range), per_slice)
 
 
 def psnr_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
-    """The sum of |g - p|^2 / R^2 and the number of pixels, of each slice."""
+    """The two terms of PSNR: the sum of |g - p|^2 / R^2 and the number of pixels, of each slice."""
     errors, _, _ = differences(preds, target)
     return errors / check_range(data_range, target) ** 2, torch.full_like(errors, target[0].numel())
 
 
 def nmse_terms(preds: Tensor, target: Tensor) -> Terms:
-    """The sums of |g - p|^2 and of |g|^2, of each slice."""
+    """The two terms of NMSE: the sums of |g - p|^2 and of |g|^2, of each slice."""
     errors, energies, _ = differences(preds, target)
     return errors, energies
 
@@ -121,7 +143,7 @@ def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Terms:
-    """The structural similarity and 1, of each slice."""
+    """The two terms of SSIM: the structural similarity of each slice, and 1."""
     preds, target = as_slices(preds, target)
     if min(target.shape[1:]) < WINDOW:
         raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {tuple(target.shape[1:])}")
@@ -140,10 +162,22 @@ def ssim_terms(preds: Tensor, target: Tensor, data_range: float | Tensor) -> Ter
 
 
 def ratio(terms: Terms, per_slice: bool) -> Tensor:
-    """Divide the terms: for each slice, or their sums over the volume.
+    """Divide the terms: those of each slice, or their sums over the volume.
+
+    Args:
+        terms: of one metric.
+        per_slice: a quotient for each slice, instead of one of the sums.
+
+    Returns:
+        float64 ``(slices,)`` or ``()``.
 
     Raises:
-        InputError: a denominator is zero, which is a target that is zero everywhere.
+        InputError: a denominator is zero, since the target of NMSE is zero everywhere.
+
+    Example:
+        >>> terms = torch.tensor([1.0, 9.0]), torch.tensor([100.0, 100.0])  # |g - p|^2 and |g|^2 of two slices
+        >>> ratio(terms, per_slice=True), ratio(terms, per_slice=False)
+        (tensor([0.0100, 0.0900]), tensor(0.0500))
     """
     numerator, denominator = terms if per_slice else (term.sum() for term in terms)
     if not denominator.all():
@@ -152,15 +186,18 @@ def ratio(terms: Terms, per_slice: bool) -> Tensor:
 
 
 def to_decibel(relative_error: Tensor) -> Tensor:
-    """PSNR from mean |g - p|^2 / R^2: 10 log10 of its inverse."""
+    """PSNR in dB from the relative error e = mean |g - p|^2 / R^2: 10 log10(1 / e)."""
     return -10 * torch.log10(relative_error)
 
 
 def as_slices(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Two equal stacks of real images as ``(slices, rows, columns)``, without a channel axis of 1.
+    """Check that two stacks of images can be compared, and drop their channel axis of 1.
+
+    Returns:
+        Both as ``(slices, rows, columns)``.
 
     Raises:
-        InputError: names both shapes.
+        InputError: the shapes differ, are not those of stacks of images or are empty, or an image is complex.
     """
     if preds.shape != target.shape or not target.numel() or not (target.dim() == 3 or target.shape[1:-2] == (1,)):
         shapes = f"{tuple(preds.shape)} and target {tuple(target.shape)}"

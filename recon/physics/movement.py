@@ -1,4 +1,4 @@
-"""Where the object lies, read from k-space, and moving it by any number of pixels, each sample by its own."""
+"""Where the object lies, read from k-space; and moving it by any number of pixels, each sample by its own shift."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from recon.physics.mri import calibration_mask, fft2c, ifft2c
 def centroid(kspace: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The circular centroid of the object's energy, from the calibration lines of k-space.
 
-    t = -N arg(S) / (2 pi), S = sum k[u + 1] conj(k[u]) over coils and neighbours along an axis, both in the calibration
-    lines. An object that moves by any real (a, b) before the acquisition turns S by exp(-2 pi i a / N), so that t moves
-    by exactly (a, b), modulo the sides.
+    Along each axis t = -N arg(S) / (2 pi), where S is the sum of k[u + 1] conj(k[u]) over the coils and all pairs of
+    neighbours of which both lie in the calibration lines. An object that moves by (a, b) before the acquisition, by
+    whole pixels or not, turns the S of the rows by exp(-2 pi i a / N) and that of the columns by exp(-2 pi i b / M). So
+    t moves by exactly (a, b), modulo the sides.
 
     Args:
         kspace: complex ``(batch, coil, rows, columns)``.
-        mask: bool ``(columns,)`` or ``(batch, columns)``.
+        mask: bool ``(columns,)`` or ``(batch, columns)``, True where a column was measured.
 
     Returns:
-        In pixels from the image's centre, float64 ``(batch, 2)``; and the margin |S| / energy ``(batch, 2)``, near 1
-        for a small object, 0 where nothing can be said.
+        The centroid in pixels from the image's centre, float64 ``(batch, 2)``. And the margin of each axis, float64
+        ``(batch, 2)``: |S| relative to the energy of the calibration lines, near 1 for a small object, and 0 where
+        the centroid is undefined, as that of an even spread over the whole axis.
 
     Raises:
         InputError: the mask has no calibration lines.
+
+    Example:
+        >>> image = torch.zeros(1, 1, 8, 8)
+        >>> image[0, 0, 4 + 1, 4 - 2] = 1  # a point, (1, -2) from the centre
+        >>> centroid(fft2c(image), torch.ones(8, dtype=torch.bool))[0].round(decimals=3)
+        tensor([[ 1., -2.]], dtype=torch.float64)
     """
     lines = calibration_mask(mask)[..., None, None, :]
     k = torch.where(lines, kspace, 0).to(torch.complex128)
@@ -40,11 +48,24 @@ def centroid(kspace: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def move_kspace(kspace: Tensor, shifts: Tensor) -> Tensor:
-    """k-space of the object moved by (a, b): k[u, v] exp(-2 pi i (u' a / N + v' b / M)), each sample by its own shift.
+    """k-space of objects moved by (a, b): k[u, v] exp(-2 pi i (u' a / N + v' b / M)), each sample by its own shift.
+
+    What :func:`recon.physics.mri.move_object` does without maps, for shifts that are tensors; differentiable in both.
 
     Args:
         kspace: complex ``(batch, coil, rows, columns)``.
-        shifts: real ``(batch, 2)`` in pixels.
+        shifts: (a, b) of each sample, real ``(batch, 2)`` in pixels; positive towards larger indices.
+
+    Returns:
+        Shape and dtype of ``kspace``.
+
+    Example:
+        >>> images = torch.arange(32.0).view(2, 1, 4, 4)
+        >>> moved = ifft2c(move_kspace(fft2c(images), torch.tensor([[1, 0], [0, 2]]))).real
+        >>> torch.allclose(moved, torch.stack([images[0].roll(1, -2), images[1].roll(2, -1)]), atol=1e-4)
+        True
+
+    Source: the shift theorem.
     """
     ramp = torch.ones((), dtype=torch.complex128, device=kspace.device)
     for axis, n in enumerate(kspace.shape[-2:]):
@@ -56,13 +77,25 @@ def move_kspace(kspace: Tensor, shifts: Tensor) -> Tensor:
 
 
 def move_image(image: Tensor, shifts: Tensor) -> Tensor:
-    """The Fourier shift of images, complex or real.
+    """The Fourier shift of images: periodic band-limited interpolation, each image by its own shift.
 
-    The Nyquist frequency of an even side can be moved as -N/2 in a complex image; from a real one it is left out.
+    If a side N is even, its Nyquist frequency counts as -N / 2 in a complex image. From a real image it is removed,
+    for any shift, since moved by a fraction of a pixel it would make the image complex.
 
     Args:
-        image: ``(batch, rows, columns)``.
-        shifts: real ``(batch, 2)`` in pixels.
+        image: ``(batch, rows, columns)``, complex or real.
+        shifts: real ``(batch, 2)`` in pixels, whole or not; positive towards larger indices.
+
+    Returns:
+        Shape of ``image``, real where it is real.
+
+    Example:
+        >>> position = torch.arange(8.0).expand(1, 8, 8)  # along the columns
+        >>> moved = move_image(torch.cos(2 * torch.pi * position / 8), torch.tensor([[0.0, 0.5]]))
+        >>> torch.allclose(moved, torch.cos(2 * torch.pi * (position - 0.5) / 8), atol=1e-6)
+        True
+
+    Source: the shift theorem.
     """
     kspace = fft2c(image)[:, None]
     if not image.is_complex():

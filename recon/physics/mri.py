@@ -1,39 +1,45 @@
 """The MRI scanner: centred Fourier transform, undersampling, coils, objects that move.
 
 Images and k-space are complex tensors ``(..., rows, columns)``, on any device, with any leading dimensions (batch,
-coils). fastMRI's functions keep the real and imaginary parts in a last dimension of size 2 instead:
-``torch.view_as_real`` and ``torch.view_as_complex`` lead there and back. Pixel (rows // 2, columns // 2) is the
-centre of an image and of its k-space.
+coils). The centre of an image and of its k-space is index (rows // 2, columns // 2). fastMRI's own functions keep the
+real and imaginary parts in a last dimension of size 2: ``torch.view_as_complex`` makes one of ours of it.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
 
 from recon.errors import InputError
+from recon.physics.measured_columns import magnitude_of_columns, takes_columns
 
 PLANE = (-2, -1)
 
 
 def fft2c(image: Tensor) -> Tensor:
-    """The centred, orthonormal 2-D Fourier transform: image to k-space.
+    """The centred, orthonormal 2-D Fourier transform F: image to k-space.
 
-    k[u, v] = 1 / sqrt(N M) sum_{n, m} x[n, m] exp(-2 pi i (u' n' / N + v' m' / M)), where a prime counts from the
-    centre, n' = n - N // 2. It is unitary: its adjoint is its inverse, :func:`ifft2c`. A circular shift of the
-    image by (a, b) pixels multiplies k[u, v] by exp(-2 pi i (u' a / N + v' b / M)).
+    k[u, v] = 1 / sqrt(N M) sum_{n, m} x[n, m] exp(-2 pi i (u' n' / N + v' m' / M)) for N rows and M columns, where a
+    prime means counted from the centre: n' = n - N // 2, m' = m - M // 2, and likewise u' and v'. F is unitary: its
+    adjoint is its inverse, :func:`ifft2c`. A circular shift of the image by (a, b) pixels multiplies k[u, v] by
+    exp(-2 pi i (u' a / N + v' b / M)).
 
     Args:
         image: ``(..., rows, columns)``, complex or real.
 
     Returns:
         k-space ``(..., rows, columns)``, complex.
+
+    Example:
+        >>> fft2c(torch.ones(2, 4)).abs().round(decimals=3)  # a flat image is one value at the centre, sqrt(2 * 4)
+        tensor([[0.0000, 0.0000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 2.8280, 0.0000]])
+        >>> torch.allclose(fft2c(torch.eye(4)).norm(), torch.eye(4).norm())  # unitary
+        True
 
     Source: the convention of fastMRI, arXiv 1811.08839; equal to ``fastmri.fft2c``.
     """
@@ -53,6 +59,13 @@ def ifft2c(kspace: Tensor) -> Tensor:
 
     Raises:
         InputError: k-space is real, as fastMRI's ``(..., rows, columns, 2)`` is.
+
+    Example:
+        >>> image = torch.arange(8.0).view(2, 4)
+        >>> torch.allclose(ifft2c(fft2c(image)).real, image, atol=1e-5)
+        True
+
+    Source: the convention of fastMRI, arXiv 1811.08839; equal to ``fastmri.ifft2c``.
     """
     if not kspace.is_complex():
         raise InputError(f"k-space {tuple(kspace.shape)} is real: make it complex with torch.view_as_complex")
@@ -60,7 +73,7 @@ def ifft2c(kspace: Tensor) -> Tensor:
 
 
 def apply_mask(kspace: Tensor, mask: Tensor) -> Tensor:
-    """Undersample: k-space times mask.
+    """Undersample: k-space times mask, M k.
 
     Args:
         kspace: complex ``(..., rows, columns)``.
@@ -72,6 +85,11 @@ def apply_mask(kspace: Tensor, mask: Tensor) -> Tensor:
 
     Raises:
         InputError: the mask does not broadcast to k-space.
+
+    Example:
+        >>> apply_mask(torch.ones(2, 4) + 0j, torch.tensor([False, True, True, False])).real
+        tensor([[0., 1., 1., 0.],
+                [0., 1., 1., 0.]])
     """
     shape = kspace.shape[kspace.dim() - mask.dim() :] if mask.dim() <= kspace.dim() else ()
     if len(shape) != mask.dim() or any(m not in (1, n) for m, n in zip(mask.shape, shape, strict=True)):
@@ -80,16 +98,24 @@ def apply_mask(kspace: Tensor, mask: Tensor) -> Tensor:
 
 
 def calibration_mask(mask: Tensor) -> Tensor:
-    """The columns of the largest fully measured block that lies symmetrically about the centre of k-space.
+    """The calibration lines: the largest block of measured columns that lies symmetrically about k-space's centre.
+
+    With l measured columns in a row to the left of column ``columns // 2``, and r in a row from it to the right, the
+    block has n = max(1, 2 min(l, r)) columns, the first of which is (columns - n + 1) // 2.
 
     Args:
-        mask: bool ``(columns,)`` or ``(batch, columns)``.
+        mask: bool ``(columns,)`` or ``(batch, columns)``, True where a column was measured.
 
     Returns:
-        bool, the shape of ``mask``.
+        bool, the shape of ``mask``, True in the block.
 
     Raises:
         InputError: the centre was not measured.
+
+    Example:
+        >>> mask = torch.tensor([1, 0, 0, 1, 1, 1, 1, 0, 1, 0], dtype=torch.bool)
+        >>> calibration_mask(mask).int()  # two columns to the left of column 5, two from it to the right
+        tensor([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], dtype=torch.int32)
 
     Source: the rule of fastMRI's E2E-VarNet, arXiv 2004.06688.
     """
@@ -106,7 +132,7 @@ def calibration_mask(mask: Tensor) -> Tensor:
 
 
 def rss(images: Tensor, coil_dim: int) -> Tensor:
-    """Combine the coils' images by the root of their sum of squares, sqrt(sum_c |x_c|^2).
+    """Combine the coils' images x_c by the root of their sum of squares, sqrt(sum_c |x_c|^2).
 
     Args:
         images: complex or real, such as ``(batch, coil, rows, columns)``.
@@ -115,16 +141,19 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
     Returns:
         The magnitude image, real, such as ``(batch, rows, columns)``. Its gradient is 0 where all coils are 0.
 
+    Example:
+        >>> rss(torch.full((4, 1, 2), 3.0), coil_dim=0)  # four equal coils: sqrt(4) times one
+        tensor([[6., 6.]])
+
     Source: Roemer et al., Magnetic Resonance in Medicine 16 (1990); ``reconstruction_rss`` of fastMRI.
     """
     return torch.linalg.vector_norm(images, dim=coil_dim)
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
-    """The baseline reconstruction: inverse transform of the measured k-space with zeros for the rest.
+    """The baseline reconstruction: zeros where k-space was not measured, inverse transform, crop, magnitude.
 
-    |crop(F^-1 M k)|. A mask of bool ``(columns,)`` is fast: the transform along the rows takes the measured columns
-    only, and the transform along the columns only the rows that the crop keeps.
+    x = |crop(F^-1 M k)|; of several coils, their :func:`rss`. A mask that is bool ``(columns,)`` is fast.
 
     Args:
         kspace: complex ``(..., rows, columns)``, with a dimension for the coils or without.
@@ -137,79 +166,47 @@ def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size:
 
     Raises:
         InputError: k-space is real, the mask does not fit it, or the size is larger than it.
+
+    Example:
+        >>> kspace, centre = fft2c(torch.tensor([[1.0, 3.0, 1.0, 3.0], [2.0, 2.0, 4.0, 4.0]])), torch.arange(4) == 2
+        >>> zero_filled(kspace, centre).round(decimals=3)  # with its centre column alone: the mean of each row
+        tensor([[2., 2., 2., 2.],
+                [3., 3., 3., 3.]])
     """
     sides = tuple(kspace.shape[-2:] if size is None else size)
     if len(sides) != 2 or not all(0 < side <= n for side, n in zip(sides, kspace.shape[-2:], strict=True)):
         raise InputError(f"size {sides} does not fit into k-space {tuple(kspace.shape)}: give (rows, columns)")
-    if _is_fast(kspace, mask) and mask.any():
+    if takes_columns(kspace, mask) and mask.any():
         columns = mask.nonzero()[:, 0].to(kspace.device)
         if coil_dim is None:
-            return _measured_magnitude(kspace, columns, sides)
+            return magnitude_of_columns(kspace, columns, sides)
         coils = kspace.unbind(coil_dim)  # one after the other: all at once would not fit into a CPU's cache
-        squares = (_measured_magnitude(coil, columns, sides).square_() for coil in coils)
+        squares = (magnitude_of_columns(coil, columns, sides).square_() for coil in coils)
         return functools.reduce(Tensor.add_, squares).sqrt_()
     top, left = ((n - side) // 2 for side, n in zip(sides, kspace.shape[-2:], strict=True))
     images = ifft2c(apply_mask(kspace, mask))[..., top : top + sides[0], left : left + sides[1]]
     return images.abs() if coil_dim is None else rss(images, coil_dim)
 
 
-def _is_fast(kspace: Tensor, mask: Tensor) -> bool:
-    """Whether only some columns are measured, and no derivative is wanted."""
-    derivative = (torch.is_grad_enabled() and kspace.requires_grad) or unpack_dual(kspace).tangent is not None
-    return kspace.is_complex() and mask.dtype == torch.bool and mask.shape == kspace.shape[-1:] and not derivative
-
-
-def _measured_magnitude(kspace: Tensor, columns: Tensor, size: Sequence[int]) -> Tensor:
-    """|crop(F^-1 M k)| with M k = k in ``columns`` and 0 elsewhere.
-
-    Neither fftshift nor crop move anything of their own. Where the centre of k-space lies turns each pixel's phase
-    only, which is lost; and the centre of the image is what lies around index 0 before the shift.
-    """
-    measured = torch.fft.ifft(kspace.gather(-1, columns.expand(*kspace.shape[:-1], -1)), dim=-2, norm="ortho")
-    filled = kspace.new_zeros(*kspace.shape[:-2], size[0], kspace.shape[-1])
-    for to, part in _halves(filled, measured, size[0], -2):
-        to.scatter_(-1, columns.expand(part.shape), part)
-    images = torch.fft.ifft(filled, dim=-1, norm="ortho")
-    magnitude = torch.empty(*kspace.shape[:-2], *size, dtype=images.real.dtype, device=images.device)
-    for to, part in _halves(magnitude, images, size[1], -1):
-        _write_magnitude(part, to)
-    return magnitude
-
-
-def _halves(to: Tensor, x: Tensor, n: int, dim: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The n entries that a crop of the fftshifted x keeps, in two parts, each with its place in ``to``."""
-    before = x.shape[dim] // 2 - (x.shape[dim] - n) // 2
-    yield to.narrow(dim, 0, before), x.narrow(dim, x.shape[dim] - before, before)
-    yield to.narrow(dim, before, n - before), x.narrow(dim, 0, n - before)
-
-
-def _write_magnitude(images: Tensor, to: Tensor) -> None:
-    """The absolute value; on a CPU NumPy's, which takes a fifth of torch's time."""
-    if images.is_cpu:
-        np.abs(images.numpy(), out=to.numpy())
-    else:
-        torch.abs(images, out=to)
-
-
 def move_object(kspace: Tensor, shift: Sequence[float], maps: Tensor | None = None) -> Tensor:
     """The k-space that would have been measured, had the object moved by (a, b) pixels before the acquisition.
 
-    Without maps: k'[u, v] = k[u, v] exp(-2 pi i (u' a / N + v' b / M)), u' and v' counted from the centre, the
-    Fourier shift T of the complex image. For whole pixels it is exactly a circular shift; for fractions it is the
-    periodic band-limited interpolation. It commutes with :func:`apply_mask`. Of several coils each image moves, and
-    so the coils' sensitivities move along with the object.
+    Without maps: k'[u, v] = k[u, v] exp(-2 pi i (u' a / N + v' b / M)), with u' and v' counted from the centre. This is
+    the Fourier shift T of the complex image: for whole pixels a circular shift, for fractions of a pixel the periodic
+    band-limited interpolation. It commutes with :func:`apply_mask`. Each coil's image moves, as if the coils'
+    sensitivities moved along with the object.
 
-    With maps the object moves under fixed coils: o = sum_c conj(S_c) F^-1 k_c, and k'_c = k_c + F(S_c (T o - o)).
-    What lies outside the span of the maps, such as the noise in it, stays where it is. This mixes the columns, so
-    that k-space must be fully sampled.
+    With maps the object moves and the coils stay: o = sum_c conj(S_c) F^-1 k_c is the object, and k'_c = k_c +
+    F(S_c (T o - o)). What the maps cannot explain, such as part of the noise, stays where it is. This mixes the
+    columns, so that k-space must be fully sampled.
 
-    The Nyquist frequency of an even side stands for -N/2 alone and is turned by exp(i pi a) as such: T is unitary
-    and moves add up for any shift, T(a) T(b) = T(a + b), but a real image with content there becomes complex when
-    it moves by a fraction of a pixel.
+    If N is even, the Nyquist frequency, index 0, is taken as u' = -N / 2 and turned by exp(i pi a). So T is unitary
+    and moves add up, T(a) T(b) = T(a + b), for any shifts; but a real image with content at that frequency becomes
+    complex when it moves by a fraction of a pixel.
 
     Args:
         kspace: complex ``(..., rows, columns)``; with maps ``(..., coils, rows, columns)``.
-        shift: (rows, columns) in pixels, whole or not; positive towards larger indices.
+        shift: (a, b), along the rows' and the columns' index, in pixels, whole or not; positive towards larger indices.
         maps: complex ``(coils, rows, columns)``, sum_c |S_c|^2 = 1 (or 0 where there is nothing to see).
 
     Returns:
@@ -217,6 +214,14 @@ def move_object(kspace: Tensor, shift: Sequence[float], maps: Tensor | None = No
 
     Raises:
         InputError: k-space is real, the shift is not two finite numbers, or the maps do not fit k-space.
+
+    Example:
+        >>> kspace = fft2c(torch.arange(16.0).view(4, 4))
+        >>> moved = ifft2c(move_object(kspace, (1, -1))).real
+        >>> torch.allclose(moved, torch.arange(16.0).view(4, 4).roll((1, -1), (0, 1)), atol=1e-5)
+        True
+        >>> torch.allclose(move_object(move_object(kspace, (0.3, 0)), (0.7, 0)), move_object(kspace, (1, 0)), atol=1e-5)
+        True
 
     Source: the shift theorem; with maps, the coil combination of Roemer et al., Magnetic Resonance in Medicine 16
     (1990), and its adjoint.
@@ -245,18 +250,24 @@ def _phase_ramp(kspace: Tensor, shift: Sequence[float]) -> Tensor:
 
 
 class FourierOperator(nn.Module):
-    """The Cartesian acquisition, A x = M F S x: coil sensitivities, centred Fourier transform, mask.
+    """The Cartesian acquisition A = M F S: coil sensitivities, centred Fourier transform, mask.
 
-    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil of sensitivity 1. With maps of root sum of squares
-    1, |A x| <= |x|. A mask that does not depend on the data commutes with a phase ramp, and so, without maps, A^H A
-    commutes with every translation of the image, whole or fractional.
+    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil, of sensitivity 1. If the maps' sum of squares,
+    sum_c |S_c|^2, is 1, then |A x| <= |x|. Without maps A^H A = F^H M F commutes with every translation of the image,
+    by whole pixels or fractions, since mask and translation both multiply k-space point by point.
 
     Args:
         mask: bool ``(columns,)``, or ``(batch, columns)`` for one mask per sample: True where k-space is measured.
         maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``.
 
     Raises:
-        InputError: the mask or the maps have other dimensions.
+        InputError: the mask or the maps have other dimensions or another dtype, or not equally many columns.
+
+    Example:
+        >>> operator = FourierOperator(torch.tensor([True, False, True, True]))
+        >>> x, y = torch.arange(8.0).view(1, 2, 4) + 0j, torch.ones(1, 1, 2, 4) + 0j  # <A x, y> = <x, A^H y>:
+        >>> torch.allclose((operator(x).conj() * y).sum(), (x.conj() * operator.adjoint(y)).sum())
+        True
 
     Source: Pruessmann et al., Magnetic Resonance in Medicine 46 (2001).
     """

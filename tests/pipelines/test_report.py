@@ -22,8 +22,8 @@ import torch
 import data_prep
 from data_prep import Sample, SliceDataset
 from pipelines.measuring.rows import Row
+from pipelines.reconstruction.collected import Collected, Example
 from pipelines.reconstruction.examples import draw_examples
-from pipelines.reconstruction.found import Collected, Example
 from pipelines.reconstruction.protocols import Settings
 from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.summary import print_tables, summarise

@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recon.metrics import Answers, equals_own_shift, logit_change, same_answer
+from recon.metrics import ShiftConsistency, equals_own_shift, logit_change, same_class
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, -4.0], [1.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
 MOVED = torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, -4.0], [1.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
 
 
-def test_same_answer_and_logit_change_by_hand():
-    assert same_answer(LOGITS, MOVED).tolist() == [False, True, True, True]
+def test_same_class_and_logit_change_by_hand():
+    assert same_class(LOGITS, MOVED).tolist() == [False, True, True, True]
     assert logit_change(MOVED, LOGITS).tolist() == pytest.approx([0.5, 0.0, 0.2, 0.0])
 
 
 def test_answers_are_counted_once_in_any_order_and_batches():
     labels, losses = torch.tensor([0, 1, 0, 2]), torch.tensor([0.5, 0.25, 2.0, 1.25])
-    metric = Answers(sync_on_compute=False)
+    metric = ShiftConsistency(sync_on_compute=False)
     for some in ([2, 3], [0, 1], [1, 2]):  # a distributed sampler repeats some
         metric.update(LOGITS[some], MOVED[some], labels[some], losses[some], torch.tensor(some))
     found = {name: float(value) for name, value in metric.compute().items()}
     assert found == {"accuracy": 0.5, "loss": 1.0, "consistency": 0.75}
     with pytest.warns(UserWarning, match="before the ``update`` method"):
-        assert Answers(sync_on_compute=False).compute()["accuracy"].isnan()
+        assert ShiftConsistency(sync_on_compute=False).compute()["accuracy"].isnan()
 
 
 def test_channels_must_repeat_together_to_be_a_tie():
@@ -41,8 +41,8 @@ def test_channels_must_repeat_together_to_be_a_tie():
 def test_logits_with_nan_are_no_answer():
     """argmax of nan is the place of the first nan: the same one twice, and perhaps the label's."""
     nan = torch.full((2, 3), torch.nan)
-    assert not same_answer(nan, nan).any()
-    answers = Answers()
+    assert not same_class(nan, nan).any()
+    answers = ShiftConsistency()
     answers.update(nan, nan, torch.zeros(2, dtype=torch.int64), torch.zeros(2), torch.arange(2))
     assert answers.compute()["accuracy"] == 0
     assert answers.compute()["consistency"] == 0

@@ -208,6 +208,6 @@ def test_benchmark(capsys, monkeypatch):
     assert benchmark.main(small) == 0
     assert "together" in capsys.readouterr().out
     assert benchmark.main(["--repeats=0"]) == 2
-    monkeypatch.setitem(benchmark.OURS, "nmse", lambda p, g, _: torch.zeros(len(p), dtype=torch.float64))
+    monkeypatch.setitem(benchmark.RECON_METRICS, "nmse", lambda p, g, _: torch.zeros(len(p), dtype=torch.float64))
     assert benchmark.main(small) == 1
     assert "differ" in capsys.readouterr().err
