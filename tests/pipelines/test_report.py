@@ -452,7 +452,7 @@ def test_identical_outputs_read_exact_everywhere(capsys):
             parts = [part if isinstance(part, str) else part.text for part in cell.parts]
             assert parts == ["exact"], column
             assert cell.best, column
-    print_tables(made.summaries, DATA)
+    print_tables(made.summaries, DATA, BASELINES)
     line = next(line for line in capsys.readouterr().out.splitlines() if "aps" in line and "/" in line)
     assert line.count("exact") == 3
     without = Made(typical={"aps": 0.0}, protocols=("shift",), target=False).page()
