@@ -15,7 +15,7 @@ from recon.kernels.switches import must_be_differentiable
 
 def _kernels(x: Tensor) -> ModuleType:
     if x.is_cuda:
-        from recon.kernels import join_cuda  # here: each of the two loads a compiler
+        from recon.kernels import join_cuda  # imported here: it loads a compiler
 
         return join_cuda
     from recon.kernels import join_cpu

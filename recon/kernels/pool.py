@@ -14,7 +14,7 @@ from recon.kernels.switches import must_be_differentiable
 
 def _kernels(x: Tensor) -> ModuleType:
     if x.is_cuda:
-        from recon.kernels import pool_cuda  # here: each of the two loads a compiler
+        from recon.kernels import pool_cuda  # imported here: it loads a compiler
 
         return pool_cuda
     from recon.kernels import pool_cpu

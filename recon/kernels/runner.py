@@ -60,7 +60,7 @@ def _compile(loop: Loop, arguments: str, dtype: str) -> Loop:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(f"void({arguments})", cache=True, **settings)(named)
-    except Exception:  # no cache folder can be written, its disk is full, a file in it is broken
+    except Exception:  # the cache cannot be used: it is read-only, its disk is full, a file in it is broken
         return njit(f"void({arguments})", **settings)(named)
 
 
@@ -93,7 +93,7 @@ def parallel_for(loop: Callable[[int, int], None], n: int, work: int, work_per_t
         try:
             for part in bounds[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]:
                 loop(*part)
-        except BaseException as error:  # it must not leave through C
+        except BaseException as error:  # an exception must not pass through C
             failed.append(error)
 
     openmp.GOMP_parallel(_CALLBACK(run_part), None, n_threads, 0)

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 inner = triton.jit
-kernel = triton.jit(do_not_specialize=["top", "left", "pad", "channels", "first", "total"])  # not compiled for each
+kernel = triton.jit(do_not_specialize=["top", "left", "pad", "channels", "first", "total"])  # these vary
 
 
 @inner

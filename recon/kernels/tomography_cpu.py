@@ -76,7 +76,7 @@ def convolve(sinogram: Tensor, taps: Tensor) -> Tensor:
     response = scipy.fft.rfft(np.concatenate([taps, np.zeros(length - 2 * n + 1), taps[1:].flip(0)])).real
     response = response.astype(lines.dtype)
 
-    def filtered(index: int, first: int) -> None:  # one slice at a time, so that its result is its own
+    def filtered(index: int, first: int) -> None:  # one slice at a time: its result depends on no other
         spectrum = scipy.fft.rfft(lines[index, first : first + FILTERED], length)
         result[index, first : first + FILTERED] = scipy.fft.irfft(spectrum * response, length)[:, :n]
 

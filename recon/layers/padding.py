@@ -90,7 +90,7 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
     return plain.pad(x, pads)
 
 
-torch.fx.wrap("circular_pad")  # one node for a tracer, see recon.layers.tracing
+torch.fx.wrap("circular_pad")  # torch.fx records a call as one node; see recon.layers.tracing
 
 
 class _CircularConv(nn.modules.conv._ConvNd):

@@ -17,7 +17,7 @@ from recon.layers.phases import Phase, align, check_sizes, decimate
 from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm, Place
 from recon.layers.tracing import one_node
 
-torch.fx.wrap("align")  # one node for a tracer, as the others; see recon.layers.tracing
+torch.fx.wrap("align")  # torch.fx records a call of each of these as one node; see recon.layers.tracing
 torch.fx.wrap("decimate")
 torch.fx.wrap("check_blurred_sizes")
 
@@ -181,21 +181,25 @@ class PolyphaseMaxPool(PolyphaseSampling):
             InputError: a side is not a multiple of the stride (unless the padding is zeros and the phase fixed); or the
                 output is scored and pools to one pixel.
         """
-        if self.padding_mode == "circular" or not isinstance(self.selector, FixedPhase):
-            check_sizes(x.shape[2:], self.stride)
-        if self.selector.score_on == "output" and any(side <= self.kernel_size for side in x.shape[2:]):
-            raise InputError(
-                f"an image side of {min(x.shape[2:])} pixels pools to one, whose maximum stands in every phase (a tie "
-                "for any input): use a larger image, fewer levels, or score_on input"
-            )
+        self._check_size(x.shape[2:])
         if self._has_kernel(x):
-            pooled, phase, _ = pool(x)
+            pooled, phase, _ = pool(x)  # the same in fewer passes
             return pooled, phase
         x, phase = self.before(x)
-        return self.after(self._pool(x, 1 if self.dense else self.stride), phase)
+        y = self._pool(x, 1 if self.dense else self.stride)
+        return self.after(y, phase)
+
+    def _check_size(self, size: Sequence[int]) -> None:
+        if self.padding_mode == "circular" or not isinstance(self.selector, FixedPhase):
+            check_sizes(tuple(size), self.stride)
+        if self.selector.score_on == "output" and any(side <= self.kernel_size for side in size):
+            raise InputError(
+                f"an image side of {min(size)} pixels pools to one, whose maximum stands in every phase (a tie "
+                "for any input): use a larger image, fewer levels, or score_on input"
+            )
 
     def _has_kernel(self, x: Tensor) -> bool:
-        """Whether a kernel does the same: the papers' pool, its selector watched by nobody."""
+        """Whether there is a kernel for this pool, the papers' one, and no hook on the selector, which it skips."""
         selector, settings = self.selector, (self.kernel_size, self.stride, self.padding, self.padding_mode)
         if settings != (2, 2, 0, "circular") or self.lowpass is not None or type(selector) is not MaxNorm:
             return False

@@ -132,7 +132,7 @@ def differences(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The sums of |g - p|^2 and of |g|^2, and the largest |g - p|, which has no gradient, of each slice."""
     preds, target = as_slices(preds, target)
     if _has_kernel(preds, target):
-        from recon.kernels import metrics_cpu  # here: it loads a compiler
+        from recon.kernels import metrics_cpu  # imported here: it loads a compiler
 
         errors, energies, largest = metrics_cpu.differences(preds, target).unbind(1)
     else:

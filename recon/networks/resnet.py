@@ -23,7 +23,7 @@ from recon.networks.sampling import VARIANTS, SelectorAndLowpass, resolve_blur, 
 POOL_SIZES = (3, 2)
 
 
-torch.fx.wrap("check_sizes")  # one node for a tracer, see recon.layers.tracing
+torch.fx.wrap("check_sizes")  # torch.fx records a call as one node; see recon.layers.tracing
 
 
 class Architecture(NamedTuple):

@@ -140,7 +140,7 @@ class UNet(nn.Module):
         return x + y if self.residual else y
 
     def _level(self, level: int, x: Tensor) -> Tensor:
-        """One level and all that are coarser: align and pool, run the coarser ones, go up and restore, decode."""
+        """One level and all that are coarser: align and pool, run the coarser ones, go up and restore."""
         if fused.can_run(self, level, x):
             return fused.run(self, level, x)  # the same in fewer passes
         fine: Tensor = self.encoders[level](x)
@@ -153,7 +153,9 @@ class UNet(nn.Module):
         return result
 
     def _up(self, level: int, coarse: Tensor) -> Tensor:
-        """The transposed convolution and the mirrored blur; where it is the published way up, landing earlier."""
+        """The transposed convolution and the mirrored blur; by the published way up, landing some pixels earlier."""
         up: Tensor = self.lowpass(self.ups[level](coarse))
-        axes = range(2, up.dim()) if self.landing else ()
-        return up.roll([self.landing] * len(axes), tuple(axes)) if axes else up
+        if self.landing:
+            axes = tuple(range(2, up.dim()))
+            up = up.roll([self.landing] * len(axes), axes)
+        return up

@@ -271,7 +271,7 @@ class _Linear(torch.autograd.Function):
     def forward(x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
         if x.device.type != "cpu" or not compiles():
             return getattr(tomography_plain, name)(x, table)
-        from recon.kernels import tomography_cpu  # here, so that importing recon does not wait for numba
+        from recon.kernels import tomography_cpu  # imported here: it loads a compiler
 
         return getattr(tomography_cpu, name)(x, table)
 
