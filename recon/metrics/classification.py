@@ -34,6 +34,9 @@ def same_answer(preds: Tensor, target: Tensor) -> Tensor:
         (nan among them) agree with none.
 
     Source: Zhang, arXiv 1904.11486, section 4.1; arXiv 2011.14214, section 5.
+
+    >>> same_answer(torch.tensor([[0.1, 0.9], [0.6, 0.4]]), torch.tensor([[0.2, 0.3], [0.4, 0.6]]))
+    tensor([ True, False])
     """
     answers = named_class(preds)
     return (answers == named_class(target)) & (answers >= 0)
@@ -48,6 +51,9 @@ def logit_change(preds: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         float64 ``(batch,)``; 0 where both are equal.
+
+    >>> logit_change(torch.tensor([[1.0, -2.0]]), torch.tensor([[1.5, -2.0]]))  # 0.5 / 2
+    tensor([0.2500], dtype=torch.float64)
     """
     change = (preds.double() - target.double()).abs().amax(1)
     return torch.where(change == 0, 0.0, change / target.double().abs().amax(1))

@@ -77,6 +77,12 @@ def equivariance(preds: Tensor, target: Tensor, data_range: float | Tensor | Non
 
     Raises:
         InputError: as :func:`recon.metrics.psnr` and :func:`recon.metrics.ssim`.
+
+    >>> image, shift = torch.arange(64.0).reshape(1, 8, 8), ((0, 1), (1, 2))
+    >>> equivariance((image**2).roll(*shift), image.roll(*shift) ** 2).equal  # a square commutes with a shift
+    tensor([True])
+    >>> equivariance(image.cumsum(2).roll(*shift), image.roll(*shift).cumsum(2)).equal  # a running sum does not
+    tensor([False])
     """
     preds, target = as_slices(preds, target)
     errors, energies, max_abs = differences(preds, target)
@@ -106,6 +112,10 @@ def equals_own_shift(images: Tensor, total_stride: int, tolerance: float = 1e-12
 
     Returns:
         bool ``(slices,)``.
+
+    >>> stripes = torch.tensor([1.0, 2.0, 3.0]).repeat(1, 6, 2)
+    >>> equals_own_shift(stripes, total_stride=2)  # by 3 columns
+    tensor([True])
     """
     x = images.double().reshape(len(images), -1, *images.shape[-2:])
     correlation = torch.fft.irfft2(torch.fft.rfft2(x).abs().square().sum(1), s=x.shape[-2:])

@@ -43,6 +43,10 @@ def psnr(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
         InputError: the shapes differ or are not stacks of images, or R is not positive.
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.psnr``.
+
+    >>> target = torch.ones(1, 8, 8)
+    >>> psnr(target + 0.1, target, data_range=1.0)  # 10 log10(1 / 0.01)
+    tensor(20.0000, dtype=torch.float64)
     """
     return to_decibel(ratio(psnr_terms(preds, target, data_range), per_slice))
 
@@ -63,6 +67,10 @@ def nmse(preds: Tensor, target: Tensor, per_slice: bool = False) -> Tensor:
             is zero everywhere.
 
     Source: fastMRI, arXiv 1811.08839, section 5; equal to ``fastmri.evaluate.nmse``.
+
+    >>> target = torch.ones(1, 8, 8)
+    >>> nmse(target + 0.1, target)  # 0.01 / 1
+    tensor(0.0100, dtype=torch.float64)
     """
     return ratio(nmse_terms(preds, target), per_slice)
 
@@ -90,6 +98,10 @@ def ssim(preds: Tensor, target: Tensor, data_range: float | Tensor, per_slice: b
             positive.
 
     Source: Wang et al., IEEE Transactions on Image Processing 13 (2004); ``fastmri.evaluate.ssim``.
+
+    >>> target = torch.arange(64.0).reshape(1, 8, 8)
+    >>> ssim(target, target, data_range=63.0), ssim(63 - target, target, data_range=63.0)  # equal, and inverted
+    (tensor(1., dtype=torch.float64), tensor(-0.9549, dtype=torch.float64))
     """
     return ratio(ssim_terms(preds, target, data_range), per_slice)
 

@@ -27,6 +27,12 @@ def centroid(kspace: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         InputError: the mask has no calibration lines.
+
+    >>> image = torch.zeros(1, 8, 8)
+    >>> image[0, 5, 2] = 1  # one row below the centre and two columns left of it
+    >>> position, margin = centroid(fft2c(image)[:, None], torch.ones(8, dtype=torch.bool))
+    >>> position.round(decimals=4)
+    tensor([[ 1., -2.]], dtype=torch.float64)
     """
     lines = calibration_mask(mask)[..., None, None, :]
     k = torch.where(lines, kspace, 0).to(torch.complex128)
@@ -63,6 +69,10 @@ def move_image(image: Tensor, shifts: Tensor) -> Tensor:
     Args:
         image: ``(batch, rows, columns)``.
         shifts: real ``(batch, 2)`` in pixels.
+
+    >>> image = torch.arange(9.0).reshape(1, 3, 3)
+    >>> bool((move_image(image, torch.tensor([[0.0, 1.0]])) - image.roll(1, 2)).abs().max() < 1e-5)
+    True
     """
     kspace = fft2c(image)[:, None]
     if not image.is_complex():
