@@ -61,7 +61,7 @@ def join_back(
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    """The gradient of :func:`recon.kernels.join.join`; see there ``join_back_op``."""
+    """The gradient of :func:`recon.kernels.join.join`; what ``join_back_op`` computes."""
     top, bottom, left, right = pads
     shapes = [(n, *size) for n in n_channels]
     if by_phases:

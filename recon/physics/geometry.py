@@ -1,14 +1,16 @@
-"""Where the pixels and the rays of a CT scan lie."""
+"""Where the pixels and the rays of a CT scan lie, and what they weigh for each other."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from recon.errors import InputError
+from recon.kernels.tomography_plain import Footprint
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,30 @@ LODOPAB = ParallelBeam(362, 362, (0.26, 0.26), 1000, 513, math.hypot(0.26, 0.26)
 
 Source: Leuschner et al., Scientific Data 8, 109 (2021). Its simulation has 1000 x 1000 pixels.
 """
+
+
+@lru_cache(maxsize=8)
+def joseph_footprint(geometry: ParallelBeam) -> Footprint:
+    """Joseph's weights: a triangle as wide as a pixel's step across the rays, in area that of the pixel."""
+    footprint = linear_footprint(geometry)
+    width = torch.maximum(footprint.per_row.abs(), footprint.per_column.abs())
+    area = geometry.pixel_size[0] * geometry.pixel_size[1]
+    return footprint._replace(width=width, scale=area / geometry.detector_spacing / width)
+
+
+@lru_cache(maxsize=8)
+def linear_footprint(geometry: ParallelBeam) -> Footprint:
+    """Linear interpolation between the detectors, averaged over the half circle."""
+    height, width = (size / geometry.detector_spacing for size in geometry.pixel_size)
+    per_row, per_column = geometry.angles.cos() * height, geometry.angles.sin() * width
+    middle = (geometry.rows - 1) / 2 * per_row + (geometry.columns - 1) / 2 * per_column
+    return Footprint(
+        rows=geometry.rows,
+        columns=geometry.columns,
+        n_detectors=geometry.n_detectors,
+        offset=(geometry.n_detectors - 1) / 2 - middle,
+        per_row=per_row,
+        per_column=per_column,
+        width=torch.ones_like(per_row),
+        scale=torch.full_like(per_row, torch.pi / geometry.n_angles),
+    )

@@ -17,6 +17,7 @@ from recon.kernels import tomography_cpu, tomography_plain
 from recon.layers import use_kernels
 from recon.physics import ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
+from recon.physics.geometry import joseph_footprint, linear_footprint
 from tests.properties import adjoint_error
 
 SMALL = ParallelBeam(60, 60, (0.26, 0.26), 90, 87, math.hypot(0.26, 0.26))
@@ -28,7 +29,7 @@ GEOMETRIES = {
     "fine detector": ParallelBeam(6, 5, (1.0, 1.0), 13, 60, 1.5),
     "one of each": ParallelBeam(1, 1, (0.1, 0.2), 1, 1, 0.1),
 }
-FOOTPRINTS = {"Joseph": ct._joseph, "linear": ct._linear}
+FOOTPRINTS = {"Joseph": joseph_footprint, "linear": linear_footprint}
 DTYPES = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 
 
@@ -133,7 +134,7 @@ def test_back_projection_is_the_adjoint(geometry, dtype, limit):
 
 
 def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fails the test above
-    exact, other = ct._joseph(SMALL), ct._linear(SMALL)
+    exact, other = joseph_footprint(SMALL), linear_footprint(SMALL)
     other = other._replace(scale=exact.scale * exact.width)  # both triangles with the same area
     pair = (lambda x: ray_transform(x, SMALL), lambda y: tomography_cpu.transpose(y[None], other)[0])
     assert adjoint_error(*pair, image_like(SMALL), sinogram_like(SMALL, seed=1)) > 1e-5
