@@ -87,6 +87,12 @@ def back_projection(sinogram: Tensor, geometry: ParallelBeam) -> Tensor:
 
     Raises:
         InputError: the sinogram is not of the geometry's size, or not float32 or float64.
+
+    >>> scan = ParallelBeam(4, 4, (0.1, 0.1), n_angles=3, n_detectors=6, detector_extent=0.15)
+    >>> x, p = torch.rand(4, 4, dtype=torch.float64), torch.rand(3, 6, dtype=torch.float64)
+    >>> left, right = (ray_transform(x, scan) * p).sum(), (x * back_projection(p, scan)).sum()
+    >>> bool((left - right).abs() < 1e-12)  # <A x, p> = <x, A* p>
+    True
     """
     _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
     return _apply(sinogram, ("transpose", "project", joseph_footprint(geometry)))
@@ -97,6 +103,11 @@ class RayTransform(nn.Module):
 
     Args:
         geometry: of the scan.
+
+    >>> A = RayTransform(ParallelBeam(4, 4, (0.1, 0.1), n_angles=3, n_detectors=6, detector_extent=0.15))
+    >>> x = torch.rand(2, 4, 4)
+    >>> torch.allclose(A.normal(x), A.adjoint(A(x)))
+    True
     """
 
     def __init__(self, geometry: ParallelBeam) -> None:
@@ -206,7 +217,11 @@ def hu_to_attenuation(hu: Tensor) -> Tensor:
 
 
 def attenuation_to_hu(mu: Tensor) -> Tensor:
-    """Linear attenuation in 1/m to Hounsfield units, the inverse of :func:`hu_to_attenuation`."""
+    """Linear attenuation in 1/m to Hounsfield units, the inverse of :func:`hu_to_attenuation`.
+
+    >>> attenuation_to_hu(torch.tensor([MU_AIR, MU_WATER])).round().tolist()
+    [-1000.0, 0.0]
+    """
     return (mu - MU_WATER) * (1000 / (MU_WATER - MU_AIR))
 
 

@@ -35,6 +35,12 @@ class ParallelBeam:
         InputError: a number or a length is not positive.
 
     Source: the convention of ODL's ``parallel_beam_geometry``, with its first image axis as our rows.
+
+    >>> scan = ParallelBeam(4, 8, (0.1, 0.2), n_angles=2, n_detectors=3, detector_extent=0.3)
+    >>> scan.pixel_size, round(scan.detector_spacing, 3)
+    ((0.025, 0.025), 0.1)
+    >>> (scan.angles / torch.pi).tolist()  # each in the middle of its step
+    [0.25, 0.75]
     """
 
     rows: int
