@@ -46,6 +46,7 @@ def unordered(text):
     return re.sub(r"Union\[([^\[\]]*)\]", lambda m: ",".join(sorted(m[1].split(","))), "".join(text.split()))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_help_imports_nothing_that_takes_seconds(command):
     says = LISTS_MODULES.format(command)
@@ -79,6 +80,7 @@ def start(command: str, *first: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", says], env=environment, capture_output=True, text=True, cwd="/")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_the_version_is_said_at_once(command):
     done = start(command)
@@ -91,6 +93,7 @@ def test_the_version_is_said_beside_other_arguments(capsys):
     assert "version" not in settings_of(parse([]))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", recon_commands.PACKAGES)
 def test_a_foreign_package_of_the_same_name_is_told_in_one_sentence(package, tmp_path):
     (tmp_path / package).mkdir()
@@ -101,6 +104,7 @@ def test_a_foreign_package_of_the_same_name_is_told_in_one_sentence(package, tmp
     assert f"finds the package {package} in {tmp_path}, not in {ROOT}" in done.stderr
 
 
+@pytest.mark.process
 def test_a_foreign_module_counts_too(tmp_path):
     (tmp_path / "pipelines.py").write_text("")
     assert "finds the package pipelines in" in start("train", tmp_path).stderr
