@@ -1,13 +1,17 @@
-# make demo: install and train on the bundled sample; make test: install and run every check; make gpu: what needs a GPU.
+# make demo: install and train on the bundled sample; make test: install and run every check; make quick: what answers
+# in minutes; make gpu: what needs a GPU.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check gpu clean
+.PHONY: demo quick test check gpu clean
 
 demo: $(STAMP)
 	$(BIN)/recon-train --task mri $(ARGS)
+
+quick: $(STAMP) check
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not (process or training or ray or slow)'
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,8 +1,8 @@
 """Commands and calls in processes that have the libraries loaded and have never trained.
 
 A cold ``python -m pipelines.commands.train`` imports for seconds before it does what a test asks about, and torch does
-not train in the fork of a process that has trained. So each test process has one parent beside it, started at the
-first use, which only imports; what runs here is a fork of it. Where the start itself is the question, use
+not train in the fork of a process that has trained. So each test process has a parent of forks beside it, started at
+the first use, which only imports; what runs here is a fork of that. Where the start itself is the question, use
 :mod:`subprocess`.
 """
 
@@ -20,11 +20,10 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from multiprocessing import get_context
-from multiprocessing.connection import Client, Listener
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -32,9 +31,11 @@ import torch
 
 from benchmarks.forks import ready_to_fork
 
+ROOT = Path(__file__).parents[1]
 LOADED = (
     *(f"pipelines.commands.{name}" for name in ("train", "evaluate", "predict", "prepare", "tune")),
     *("benchmarks.chaos", "benchmarks.fuzz.suite"),
+    *("matplotlib.backends.backend_agg", "numba", "tensorboard.plugins.hparams.api_pb2"),  # what they load on the way
 )
 PATIENCE = 600  # seconds; a loaded machine needs some of it
 
@@ -58,9 +59,8 @@ class Popen:
     ) -> None:
         self.args, self.returncode = list(command), None
         self._said = tempfile.mkdtemp(prefix="said-")
-        start = _Start(
-            self.args[1:], dict(os.environ if env is None else env), str(cwd or Path.cwd()), self._said, largest_file
-        )
+        environment = dict(os.environ if env is None else env)
+        start = _Start(self.args[1:], environment, str(cwd or Path.cwd()), self._said, largest_file)
         self.pid = _in_parent(_fork, _command, start)
 
     def poll(self) -> int | None:
@@ -102,41 +102,48 @@ def run(command: Sequence[str], timeout: float = PATIENCE, **settings: Any) -> s
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+    return subprocess.CompletedProcess(process.args, process.wait(), out, errors)
 
 
 @contextmanager
 def fresh_process(make: Callable[[Path], Any], folder: Path) -> Iterator[Callable[..., Any]]:
     """Give what calls ``function(made, *arguments)`` in one fork, where ``made`` is ``make(folder)``."""
-    with Listener() as listener:
-        process = _in_parent(_fork, _serve, make, folder, listener.address)
-        with listener.accept() as connection:
-
-            def call(function: Callable[..., Any], *arguments: Any) -> Any:
-                connection.send((function, arguments))
-                result, fault = connection.recv()
-                if fault:
-                    raise RuntimeError(fault)
-                return result
-
-            yield call
-    while _in_parent(_exit_code, process) is None:
-        time.sleep(0.01)
+    process = _in_parent(_fork_server, make, folder)
+    try:
+        yield lambda function, *arguments: _in_parent(_forward, process, function, arguments)
+    finally:
+        _in_parent(_end_server, process)
 
 
 @cache
-def _parent() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"), _load)
+def _parent() -> Connection:
+    """The way to the parent of forks, which ends with this process however that ends."""
+    ours, theirs = Pipe()
+    command = [sys.executable, "-m", "tests.fresh", str(theirs.fileno())]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    theirs.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # the first of the two
+    return ours
 
 
 def _in_parent(function: Callable[..., Any], *arguments: Any) -> Any:
-    return _parent().submit(function, *arguments).result()
+    return _ask(_parent(), function, arguments)
 
 
-# ---- from here on: what runs in the parent and in its forks
+def _ask(connection: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    connection.send((function, arguments))
+    result, fault = connection.recv()
+    if fault:
+        raise RuntimeError(fault)
+    return result
+
+
+# ---- from here on: what runs in the parent of forks, and in the forks
 
 _STREAMS = ("stdout", "stderr")
-_ready: list[Any] = []
+_running: set[int] = set()
+_servers: dict[int, Connection] = {}
 
 
 class _Start(NamedTuple):
@@ -147,24 +154,68 @@ class _Start(NamedTuple):
     largest_file: int | None
 
 
-def _load() -> None:
+def _answer(connection: Connection, *first: Any) -> None:
+    """Call what is asked for with `first` before its arguments, until the other side has gone."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            function, arguments = connection.recv()
+            try:
+                answer = (function(*first, *arguments), "")
+            except Exception:
+                answer = (None, traceback.format_exc())
+            connection.send(answer)
+
+
+def _be_parent(descriptor: int) -> None:
     for name in LOADED:
         importlib.import_module(name)
-    ready = ready_to_fork(Path(tempfile.mkdtemp(prefix="cache-")))
-    ready.__enter__()
-    _ready.append(ready)  # for as long as this process lives
+    with ready_to_fork(Path(os.environ["RECON_CACHE"])), Connection(descriptor) as connection:
+        _servers[os.getpid()] = connection
+        _answer(connection)
+        for process in _running:
+            os.kill(process, signal.SIGKILL)
 
 
 def _fork(function: Callable[..., None], *arguments: Any) -> int:
     process = os.fork()
     if process:
+        _running.add(process)
         return process
+    for connection in _servers.values():
+        connection.close()  # or nobody would hear that the other side has gone
     _run_and_exit(function, *arguments)
 
 
-def _exit_code(process: int) -> int | None:
-    found, status = os.waitpid(process, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def _exit_code(process: int, options: int = os.WNOHANG) -> int | None:
+    found, status = os.waitpid(process, options)
+    if not found:
+        return None
+    _running.remove(process)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _fork_server(make: Callable[[Path], Any], folder: Path) -> int:
+    ours, theirs = Pipe()
+    process = _fork(_serve, ours, theirs, make, folder)
+    theirs.close()
+    _servers[process] = ours
+    return process
+
+
+def _forward(process: int, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    return _ask(_servers[process], function, arguments)
+
+
+def _end_server(process: int) -> None:
+    _servers.pop(process).close()
+    _exit_code(process, options=0)
+
+
+def _serve(ours: Connection, theirs: Connection, make: Callable[[Path], Any], folder: Path) -> None:
+    ours.close()
+    os.environ["RECON_CACHE"] = str(folder / "cache")
+    (folder / "work").mkdir()
+    _answer(theirs, make(folder / "work"))
 
 
 def _run_and_exit(function: Callable[..., None], *arguments: Any) -> NoReturn:
@@ -194,35 +245,20 @@ def _command(start: _Start) -> None:
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     for number, name in enumerate(_STREAMS, 1):
         os.dup2(os.open(Path(start.said, name), os.O_WRONLY | os.O_CREAT), number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout = os.fdopen(1, "w", encoding=encoding, errors=errors or "strict")
     sys.stderr = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace", buffering=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     kind, what, *sys.argv[1:] = start.arguments
     if kind == "-m":
-        del sys.modules[what]  # as nobody has imported it
+        sys.modules.pop(what, None)  # as if nobody had imported it
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
         sys.argv[0] = kind
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
-def _serve(make: Callable[[Path], Any], folder: Path, address: str) -> None:
-    with Client(address) as connection:
-        os.environ["RECON_CACHE"] = str(folder / "cache")
-        (folder / "work").mkdir()
-        made, fault = None, ""
-        try:
-            made = make(folder / "work")
-        except Exception:
-            fault = traceback.format_exc()
-        while True:
-            try:
-                function, arguments = connection.recv()
-            except EOFError:
-                return
-            try:
-                connection.send((None, fault) if fault else (function(made, *arguments), ""))
-            except Exception:
-                connection.send((None, traceback.format_exc()))
+if __name__ == "__main__":
+    from tests import fresh  # not this copy of it, which nobody else knows
+
+    fresh._be_parent(int(sys.argv[1]))

@@ -23,6 +23,7 @@ def sixty_four_megabytes():
     return lambda: [[torch.ones(2**24)]]
 
 
+@pytest.mark.process
 def test_layers(capsys, tmp_path):
     assert layers.main(["--size=32", "--repeats=1", f"--out={tmp_path / 'layers.md'}"]) == 0
     page = (tmp_path / "layers.md").read_text()
@@ -31,8 +32,9 @@ def test_layers(capsys, tmp_path):
     assert "APS-D" in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_networks(monkeypatch, capsys):
-    assert networks.main(["training", "inference-precisions", "--size=32", "--repeats=1"]) == 0
+    assert networks.main(["inference", "training", "inference-precisions", "--size=32", "--repeats=1"]) == 0
     assert "shift error" in capsys.readouterr().out
     wrong = networks.VARIANTS[networks.APS]._replace(same_as=networks.BASELINE, limit=networks.LIMIT_SAME)
     only = {networks.BASELINE: networks.VARIANTS[networks.BASELINE], networks.APS: wrong}
@@ -54,6 +56,7 @@ def test_published_forms_say_the_same_as_ours():
         networks.parameters(UNet(widths=(4, 8)))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("value", "code"), [(1.0, 0), (1.0 + 1e-4, 1), (float("nan"), 1)])
 def test_a_wrong_pair_ends_with_code_1(value, code, capsys):
     cases = [
@@ -74,6 +77,7 @@ def test_relative_difference_is_that_of_each_part():
     assert harness.relative_difference(some[:1], [[torch.ones(5)]]) == float("inf")
 
 
+@pytest.mark.process
 def test_memory_is_that_of_the_run():
     peak = harness.alone(partial(harness.peak, sixty_four_megabytes, CPU))
     assert 60 < peak < 80

@@ -10,6 +10,8 @@ import torch
 from benchmarks.chaos import Chaos, differences
 from tests.fresh import fresh_process
 
+pytestmark = pytest.mark.process
+
 
 def make(folder):
     return Chaos(folder, seed=0)

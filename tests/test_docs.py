@@ -6,11 +6,9 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import partial
-from importlib.resources import as_file
 from pathlib import Path
+from typing import Any
 
-import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -22,24 +20,22 @@ from benchmarks import (
     exactness,
     fuzz,
     gpu,
-    layers,
     loading,
     metrics,
-    networks,
     resnets,
     scale,
     tomography,
     tuning,
     vision,
 )
-from data_prep import bundled
 from data_prep.labelled import fashion_mnist
 from data_prep.labelled.small_images import Part
-from data_prep.storage.packaged import packaged_file
 from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
 from tests.data_prep.vision_files import write_cifar, write_imagenet
+
+pytestmark = pytest.mark.usefixtures("few_slices")
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,10 +57,8 @@ COMMANDS = {
     "python -m benchmarks.evaluation": evaluation.main,
     "python -m benchmarks.fuzz": fuzz.main,
     "python -m benchmarks.gpu": gpu.main,
-    "python -m benchmarks.layers": layers.main,
     "python -m benchmarks.loading": loading.main,
     "python -m benchmarks.metrics": metrics.main,
-    "python -m benchmarks.networks": networks.main,
     "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
@@ -111,8 +105,6 @@ SMALL = {
     "python -m benchmarks.tomography": ["--slices=2", "--theirs=1", "--repeats=1", "--size=64", "--phantoms=1"],
     "python -m benchmarks.resnets": ["--shifts=4", "--size=64", "--architectures", "resnet18", "--blurs", "1"],
     "python -m benchmarks.gpu": ["--device=cpu"],
-    "python -m benchmarks.layers": ["--size=32", "--repeats=1"],
-    "python -m benchmarks.networks": ["--size=32", "--repeats=1"],
     "python -m benchmarks.loading": ["--volumes=1", "--slices=1", "--coils=2", "--repeats=1", "--workers", "0", "1"],
     "python -m benchmarks.metrics": ["--slices=2", "--size=32", "--repeats=1"],
     "python -m benchmarks.scale": [
@@ -121,6 +113,9 @@ SMALL = {
     "python -m benchmarks.tuning": ["--trials=1", "--epochs=1", "--batches=1"],
     "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
+
+
+IN_TEST_BENCHMARKS = ("python -m benchmarks.layers", "python -m benchmarks.networks")  # which looks at what they say
 
 
 def blocks(language: str) -> list[str]:
@@ -133,33 +128,8 @@ def every_fortieth(part: Part) -> Part:
 
 def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("make ")))
-
-
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory):
-    """A cache in which the bundled samples have a few slices of each person."""
-    folder = tmp_path_factory.mktemp("samples")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundled, "packaged_file", partial(with_few_slices, folder))
-        bundled.bundled_mri(folder)
-        bundled.bundled_ct(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def few_slices(samples, monkeypatch):
-    """Every command, also in another process, finds them made."""
-    monkeypatch.setenv("RECON_CACHE", str(samples))
-
-
-def with_few_slices(folder: Path, name: str) -> Path:
-    """A copy of a file of images in which each person has two slices."""
-    path = folder / Path(name).name
-    with as_file(packaged_file(name)) as whole, h5py.File(whole) as images, h5py.File(path, "w") as few:
-        for person, slices in images.items():
-            few.create_dataset(person, data=slices[len(slices) // 2 :][:2]).attrs.update(slices.attrs)
-    return path
+    lines = [line for line in lines if line and not line.startswith("make ") and line not in IN_TEST_BENCHMARKS]
+    return list(dict.fromkeys(lines))
 
 
 @pytest.fixture(scope="session")
@@ -231,7 +201,13 @@ NAMES = {
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate
 
 
-@pytest.mark.parametrize("line", commands())
+def marked(line: str) -> Any:
+    with_ray = line.startswith(("recon-tune", "python -m benchmarks.tuning"))
+    return pytest.param(line, marks=[pytest.mark.ray] if with_ray else [], id="ray: " * with_ray + line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [marked(line) for line in commands()])
 def test_command(line, here, request, monkeypatch):
     whole = fashion_mnist.read_bundled
     monkeypatch.setattr(fashion_mnist, "read_bundled", lambda name: every_fortieth(whole(name)))
@@ -245,6 +221,7 @@ def test_command(line, here, request, monkeypatch):
     assert COMMANDS[name]([*tokens, *SMALL.get(task if name == "recon-train" and task in SMALL else name, [])]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python(code):
     exec(compile(code, "documentation", "exec"), {})

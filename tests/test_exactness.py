@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmarks.exactness import BLURS, CONTROL, Float32Score, cases, check, images_of, load_network
 from pipelines.commands.train import main
+
+pytestmark = pytest.mark.training
 
 SMALL = [
     "--network.widths=[8,8,16,16,16]",

@@ -17,6 +17,8 @@ from pipelines.runtime.shell import run_command
 from recon.errors import InputError
 from tests.fresh import fresh_process
 
+pytestmark = pytest.mark.process
+
 CASES = 4
 LIMITS = Limits(60, 4)
 

@@ -194,6 +194,7 @@ def test_evaluate_and_prepare_flags(capsys, run, tmp_path):
     assert "image.nii" in refuse(capsys, prepare.main, "simulate", tmp_path / "image.nii", "--out", tmp_path / "out")
 
 
+@pytest.mark.process
 def test_a_full_disk(data, tmp_path):
     """No file may grow past 50 kB: the checkpoint cannot be written, and says so without a half of it left."""
     run = tmp_path / "run"
@@ -205,6 +206,7 @@ def test_a_full_disk(data, tmp_path):
     assert [path.name for path in (run / "checkpoints").iterdir()] == []
 
 
+@pytest.mark.process
 def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
     command = [
         sys.executable,
@@ -223,6 +225,7 @@ def test_a_full_disk_while_reconstructions_are_saved(run, tmp_path):
     assert len(list(out.rglob("*.h5"))) == 3
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_names_its_batch(capsys, data, tmp_path):
     flags = [*TINY, "--optimizer.lr=1e30", "--trainer.gradient_clip_val=null"]
     sentence = refuse(capsys, train.main, "--task=mri", f"--data={data}", f"--out={tmp_path / 'run'}", *flags)

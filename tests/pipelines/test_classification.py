@@ -141,6 +141,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.process
 def test_killed_and_resumed(uninterrupted, cifar, tmp_path):
     run = tmp_path / "run"
     flags = ["--trainer.max_epochs=4", "--dataset.max_shift=3", "--evaluation.shifts=0"]
@@ -151,6 +152,7 @@ def test_killed_and_resumed(uninterrupted, cifar, tmp_path):
     assert_same_run(uninterrupted, run)
 
 
+@pytest.mark.process
 def test_two_processes_validate_as_one(cifar, tmp_path):
     """A number of images that two processes cannot share evenly; stride, so that shifts change answers.
 
@@ -291,6 +293,7 @@ def test_protocols_against_counting_by_hand():
     assert isinstance(rows[0], Row)
 
 
+@pytest.mark.training
 def test_imagenet_folders_train_and_evaluate(tmp_path):
     data = write_imagenet(tmp_path / "data", n_classes=3, n_per_class=4)
     flags = ["--network.architecture=resnet18", "--dataset.resize=40", "--dataset.image_size=[32,32]"]
@@ -322,6 +325,7 @@ def test_careless_input(cifar, aps, run, tmp_path, capsys):
     assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_names_the_images(cifar, tmp_path, capsys):
     flags = ["--optimizer.lr=1e30", f"--data={cifar}", f"--out={tmp_path / 'out'}"]
     sentence = refuse(capsys, train.main, "--task=cifar10", *TINY, *flags)

@@ -113,6 +113,7 @@ def test_the_cache_folder_is_the_one_of_all_derived_files(own_cache):
     assert entry.help_file("tune") == cache_folder() / "help" / "tune.txt"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_help_imports_nothing_that_takes_seconds(command, own_cache, monkeypatch, capsys):
     said = call(monkeypatch, capsys, command, "--help")
@@ -147,6 +148,7 @@ def start(command: str, *first: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", says], env=environment, capture_output=True, text=True, cwd="/")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", entry.COMMANDS)
 def test_the_version_is_said_at_once(command):
     done = start(command)
@@ -159,6 +161,7 @@ def test_the_version_is_said_beside_other_arguments(capsys):
     assert "version" not in settings_of(parse([]))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", recon_commands.PACKAGES)
 def test_a_foreign_package_of_the_same_name_is_told_in_one_sentence(package, tmp_path):
     (tmp_path / package).mkdir()
@@ -169,6 +172,7 @@ def test_a_foreign_package_of_the_same_name_is_told_in_one_sentence(package, tmp
     assert f"finds the package {package} in {tmp_path}, not in {ROOT}" in done.stderr
 
 
+@pytest.mark.process
 def test_a_foreign_module_counts_too(tmp_path):
     (tmp_path / "pipelines.py").write_text("")
     assert "finds the package pipelines in" in start("train", tmp_path).stderr

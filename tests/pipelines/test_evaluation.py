@@ -61,6 +61,7 @@ def test_interrupted_and_resumed(n_parts, run, reference, tmp_path, monkeypatch,
     assert {path.name for path in out.iterdir()} == {"evaluation.json", "report.html", "results.csv", "summary.json"}
 
 
+@pytest.mark.process
 def test_killed_and_resumed(run, reference, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.commands.evaluate", str(run), *FLAGS, "--out", str(out)]

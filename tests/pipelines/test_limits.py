@@ -132,6 +132,7 @@ def test_a_seed_of_a_space_that_is_too_large(capsys, data, tmp_path):
     assert "4294967296: give at most 4294967295" in refuse(capsys, tune.main, *flags)
 
 
+@pytest.mark.process
 def test_a_foreign_drawing_backend():
     environment = os.environ | {"MPLBACKEND": "nonsense"}
     command = [
@@ -143,6 +144,7 @@ def test_a_foreign_drawing_backend():
     assert done.stdout.strip() == "agg", done.stderr
 
 
+@pytest.mark.process
 def test_a_loading_process_that_is_killed(capsys, data, tmp_path, monkeypatch):
     from data_prep import FastMRIDataset
 

@@ -195,6 +195,7 @@ def test_damaged_arguments_of_an_evaluation(capsys, own, tmp_path):
 # Names
 
 
+@pytest.mark.training
 def test_commands_to_be_copied_are_quoted(capsys, data, tmp_path, monkeypatch):
     out = tmp_path / "my run; rm *"
 
@@ -217,6 +218,7 @@ def test_a_name_as_long_as_a_name_can_be(tmp_path, length):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
 def test_a_terminal_that_cannot_show_a_name(data, own, tmp_path, encoding):
     """At the command line, with a name of Latin-1 bytes, which are no UTF-8, and one in Greek."""
@@ -241,6 +243,7 @@ def test_a_terminal_that_cannot_show_a_name(data, own, tmp_path, encoding):
     assert "\u03b3 [bold].h5".encode() in written
 
 
+@pytest.mark.training
 def test_acquisitions_with_brackets_and_arrays(capsys, data, tmp_path):
     copy = Path(shutil.copytree(data, tmp_path / "data"))
     files = sorted((copy / "singlecoil_val").glob("*.h5"))

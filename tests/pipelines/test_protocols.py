@@ -129,6 +129,7 @@ def test_noise_has_its_level(same, aps):
     assert noisy.value == pytest.approx(expected, abs=0.5)  # 3 x 1024 pixels
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", ["aps", "stride"])
 def test_an_object_moved_by_whole_pixels_shows_the_network_alone(name, whole, request):
     """The mask commutes with a phase ramp: without a crop, with constants held, nothing else is left."""

@@ -168,6 +168,7 @@ def cifar(tmp_path_factory) -> list[str]:
     return ["--task=cifar10", f"--data={write_cifar(tmp_path_factory.mktemp('cifar'), n_train=32, n_test=8)}"]
 
 
+@pytest.mark.training
 def test_a_cosine_with_more_epochs_falls_to_its_new_end(cifar, tmp_path):
     short, long = tmp_path / "short", tmp_path / "long"
     assert train.main([*cifar, *OF_CIFAR, f"--out={short}", "--trainer.max_epochs=2"]) == 0

@@ -24,6 +24,8 @@ from tests import fresh
 from tests.conftest import TINY
 from tests.data_prep.files import write_dataset, write_volume
 
+pytestmark = pytest.mark.training
+
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
@@ -179,6 +181,7 @@ main(sys.argv[4:])
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("place", [("training_step", 0, 1), ("training_step", 3, 2), ("validation_step", 6, 0)])
 def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, place):
     """Before the first checkpoint, in the middle of an epoch, and in a validation."""
@@ -191,6 +194,7 @@ def test_sigkill_in_any_epoch_and_resume(uninterrupted, data, tmp_path, place):
     assert_same_run(uninterrupted, run)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_in_mid_epoch_and_says_how_to_resume(uninterrupted, data, tmp_path, number):
     run = tmp_path / "run"
@@ -241,6 +245,7 @@ def test_stopped_after_a_given_batch_and_resumed_with_workers(uninterrupted, dat
     assert_same_run(uninterrupted, run)
 
 
+@pytest.mark.process
 def test_two_processes_validate_as_one(train, data, tmp_path):
     """An odd number of volumes and of slices, so that one process repeats some; stride, so that errors are errors."""
     settings = ["--dataset.batch_size=1", "--optimizer.lr=0.0", "--sampling=stride"]

@@ -27,6 +27,8 @@ from tests.pipelines.test_bad_input import refuse
 from tests.pipelines.test_report import CHROMIUM, browser  # noqa: F401
 from tests.pipelines.test_train import assert_same_run, command, table
 
+pytestmark = pytest.mark.ray
+
 SPACE = """
 optimizer.lr: {loguniform: [1e-4, 1e-1]}
 network.sampling: {choice: [stride, lpf, aps]}

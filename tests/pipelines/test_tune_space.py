@@ -107,6 +107,7 @@ def test_what_is_no_space(content, says):
         parse_space(content, KNOWN, "space.yaml")
 
 
+@pytest.mark.usefixtures("few_slices")
 @pytest.mark.parametrize("path", sorted((Path(configs.__file__).parent / "tune").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     """Their corners are built and the bundled data opened, as before any sweep."""
@@ -117,6 +118,7 @@ def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     assert request.settings.samples == request.space.sweep["samples"]
 
 
+@pytest.mark.usefixtures("few_slices")
 def test_every_corner_of_the_sample_space_builds(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text("network.sampling: {choice: [aps, stride]}\nnetwork.blur: {choice: [1, 3]}\n")
@@ -128,6 +130,7 @@ def test_every_corner_of_the_sample_space_builds(tmp_path):
         make_request({**NO_FLAGS, "space": str(path)}, [])
 
 
+@pytest.mark.usefixtures("few_slices")
 def test_flags_win_over_the_space_and_cpus_are_shared_with_loaders():
     argv = ["--trainer.max_epochs=2", "--dataset.n_workers=8"]
     request = make_request({**NO_FLAGS, "cpus_per_trial": 3, "samples": 5}, argv)
@@ -216,6 +219,7 @@ def test_a_population_changes_settings_on_the_way(run, tmp_path):
     assert len(read_schedule(folder)["changes"]) == 1  # nothing was changed
 
 
+@pytest.mark.process
 def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
     """--trainer.num_nodes 2: the processes that a launcher starts on two machines, here on one."""
     with socket.socket() as free:
@@ -239,6 +243,7 @@ def test_two_nodes_of_lightning_make_one_run_folder(data, tmp_path):
     assert len(list((tmp_path / "runs" / "mri").iterdir())) == 1
 
 
+@pytest.mark.process
 def test_the_cluster_files_are_well_formed():
     folder = Path(__file__).parents[2] / "configs" / "cluster"
     schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
