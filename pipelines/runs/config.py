@@ -5,7 +5,6 @@ There is no second schema: the keys are the arguments of the classes they config
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from argparse import ArgumentError
@@ -21,11 +20,11 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import configs
 from pipelines.runtime.bounds import check_bounds
-from pipelines.runtime.nested import Value
+from pipelines.runtime.nested import Value, keys
 from pipelines.runtime.shell import add_version
-from pipelines.runtime.yaml_file import flat_keys, read_yaml, refuse_repeated_keys
+from pipelines.runtime.yaml_file import read_yaml, refuse_repeated_keys
 from pipelines.tasks import TASKS
-from recon.errors import InputError, check_choice
+from recon.errors import InputError, check_choice, nearest
 
 OF_THE_RUN = {"data", "split", "training", "seed", "progress"}  # arguments of a data set that are no settings of it
 ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
@@ -50,6 +49,7 @@ def _load_strict_yaml(text: str) -> Any:
 
 set_loader("yaml", _load_strict_yaml, exceptions=(yaml.YAMLError,))
 
+FLAGS = {"config", "help", "print_config", "version"}  # of recon-train, beside the settings
 CHOOSE_DEFAULTS = ("task", "data", "network.name")
 _NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
 
@@ -150,7 +150,7 @@ def _check_nothing_is_empty(parser: ArgumentParser, config: Namespace) -> None:
         if not isinstance(config.get(key), Namespace):
             raise InputError(f"{key} is {config.get(key)!r}: give it keys, or leave it out")
     for action in parser._actions:
-        hint = getattr(action, "_typehint", None)
+        hint = getattr(action, "_typehint", None)  # jsonargparse has no public way to ask for it
         needed = hint not in (None, Any) and type(None) not in get_args(hint)
         if needed and action.dest in config and config[action.dest] is None:
             raise InputError(f"{action.dest} has no value: give one, or leave the key out")
@@ -223,18 +223,19 @@ def _read_yaml(path: Path) -> dict[str, Value]:
 
 
 def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
-    known = {option.removeprefix("--").rstrip("+") for action in parser._actions for option in action.option_strings}
+    settings = set(parser.get_defaults().keys(branches=True))
+    known = settings | FLAGS | {key.replace("_", "-") for key in settings if "." not in key}
     for name, value in _options(argv):
         _check_key(name, known, "option --")
         if name == "config" and value is not None:
-            for key in flat_keys(_read_yaml(Path(value))):
+            for key in keys(_read_yaml(Path(value))):
                 _check_key(key, known, f"key in {value}: ")
 
 
 def _check_key(name: str, known: set[str], what: str) -> None:
-    if name.split("+")[0] not in known:
-        near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else "recon-train --help lists them"
+    if name.split("+")[0].removesuffix(".help") not in known:
+        near = nearest(name, sorted(known), 0.5)
+        hint = f"did you mean {near}?" if near else "recon-train --help lists them"
         raise InputError(f"unknown {what}{name}: {hint}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from pipelines.runtime.nested import Value
-from pipelines.runtime.nested import keys as flat_keys
+from pipelines.runtime.nested import keys as keys_of
 from recon.errors import InputError
 
 
@@ -53,7 +53,7 @@ def read_yaml(path: Path, what: str, hint: str, example: str) -> dict[str, Value
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{what} {path} is not a file: {hint}")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # a SafeLoader
-        keys = flat_keys(content) if isinstance(content, dict) else []
+        keys = keys_of(content) if isinstance(content, dict) else []
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
     except InputError as error:
