@@ -11,12 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.layers import (
-    PolyphaseMaxPool,
-    PolyphaseSampling,
-    check_sizes,
-    set_padding_mode,
-)
+from recon.layers import PolyphaseMaxPool, PolyphaseSampling, check_sizes, set_padding_mode
 from recon.networks.residual import BasicBlock, Bottleneck, StridedBlock
 from recon.networks.sampling import VARIANTS, SelectorAndLowpass, resolve_blur, strided_place
 

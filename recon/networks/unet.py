@@ -13,13 +13,7 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.layers import (
-    BinomialBlur,
-    PolyphaseMaxPool,
-    check_sizes,
-    restore,
-    set_padding_mode,
-)
+from recon.layers import BinomialBlur, PolyphaseMaxPool, check_sizes, restore, set_padding_mode
 from recon.networks import fused
 from recon.networks.sampling import resolve_blur, strided_place
 

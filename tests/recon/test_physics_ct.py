@@ -1,4 +1,4 @@
-"""recon.physics.ct against sinograms known in closed form, ASTRA and scikit-image, and the laws of linear maps."""
+"""recon.physics.ct against sinograms known in closed form, ASTRA and scikit-image."""
 
 import math
 import subprocess
@@ -9,51 +9,12 @@ import numpy as np
 import pytest
 import torch
 from skimage.transform import iradon
-from torch.utils.data import DataLoader
 
 from benchmarks import tomography as benchmark
 from recon.errors import InputError
-from recon.kernels import tomography_cpu, tomography_plain
-from recon.layers import use_kernels
 from recon.physics import ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
-from recon.physics.geometry import joseph_footprint, linear_footprint
-from tests.properties import adjoint_error
-
-SMALL = ParallelBeam(60, 60, (0.26, 0.26), 90, 87, math.hypot(0.26, 0.26))
-GEOMETRIES = {
-    "square": SMALL,
-    "oblong pixels": ParallelBeam(20, 31, (1.5, 1.1), 17, 41, 2.2),
-    "short detector": ParallelBeam(24, 16, (1.2, 0.8), 16, 9, 0.5),
-    "coarse detector": ParallelBeam(40, 40, (1.0, 1.0), 13, 8, 1.5),
-    "fine detector": ParallelBeam(6, 5, (1.0, 1.0), 13, 60, 1.5),
-    "one of each": ParallelBeam(1, 1, (0.1, 0.2), 1, 1, 0.1),
-}
-FOOTPRINTS = {"Joseph": joseph_footprint, "linear": linear_footprint}
-DTYPES = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def _threads(request):
-    torch.set_num_threads(request.param)
-
-
-def draw(*shape, dtype=torch.float64, seed=0):
-    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def image_like(geometry, batch=(), **options):
-    return draw(*batch, geometry.rows, geometry.columns, **options)
-
-
-def sinogram_like(geometry, batch=(), **options):
-    return draw(*batch, geometry.n_angles, geometry.n_detectors, **options)
-
-
-def relative(actual, expected):
-    actual, expected = (torch.as_tensor(x, dtype=torch.float64) for x in (actual, expected))
-    assert actual.shape == expected.shape
-    return float((actual - expected).norm() / expected.norm())
+from tests.recon.ct_cases import SMALL, draw, image_like, relative, sinogram_like
 
 
 def grid(geometry):
@@ -125,47 +86,6 @@ def test_fbp_gives_back_the_value_inside_a_disc():
     assert values.std() < 2e-3
 
 
-@pytest.mark.parametrize(("dtype", "limit"), DTYPES)
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_back_projection_is_the_adjoint(geometry, dtype, limit):
-    image, sinogram = image_like(geometry, (3,), dtype=dtype), sinogram_like(geometry, (3,), dtype=dtype, seed=1)
-    pair = (lambda x: ray_transform(x, geometry), lambda y: back_projection(y, geometry))
-    assert adjoint_error(*pair, image, sinogram) < limit
-
-
-def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fails the test above
-    exact, other = joseph_footprint(SMALL), linear_footprint(SMALL)
-    other = other._replace(scale=exact.scale * exact.width)  # both triangles with the same area
-    pair = (lambda x: ray_transform(x, SMALL), lambda y: tomography_cpu.transpose(y[None], other)[0])
-    assert adjoint_error(*pair, image_like(SMALL), sinogram_like(SMALL, seed=1)) > 1e-5
-
-
-@pytest.mark.parametrize("footprint", FOOTPRINTS.values(), ids=FOOTPRINTS)
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_kernels_equal_the_plain_form(geometry, dtype, limit, footprint, monkeypatch):
-    monkeypatch.setattr(tomography_plain, "CHUNK", 5000)  # some angles at a time
-    image, sinogram = image_like(geometry, (2,), dtype=dtype), sinogram_like(geometry, (2,), dtype=dtype)
-    for name, x in (("project", image), ("transpose", sinogram)):
-        expected = getattr(tomography_plain, name)(x, footprint(geometry))
-        for n in (1, 2):
-            actual = getattr(tomography_cpu, name)(x[:n], footprint(geometry))
-            assert actual.dtype == expected.dtype == dtype
-            if expected.any():
-                assert relative(actual, expected[:n]) < limit
-    taps = ct.ramp_taps(geometry.n_detectors)
-    assert relative(tomography_cpu.convolve(sinogram, taps), tomography_plain.convolve(sinogram, taps)) < limit
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_equals_cpu():
-    image, sinogram = image_like(SMALL, (2,)), sinogram_like(SMALL, (2,))
-    for function, x in ((ray_transform, image), (back_projection, sinogram), (fbp, sinogram)):
-        found = function(x.cuda(), SMALL)
-        assert found.is_cuda
-        assert relative(found.cpu(), function(x, SMALL)) < 1e-12
-
-
 @pytest.fixture
 def _astra():
     pytest.importorskip("astra", reason="astra-toolbox has no package for this machine")
@@ -230,77 +150,6 @@ def test_windows_smooth_more_and_more(windows):
     spread = [float(fbp(noise, SMALL, window).std()) for window in windows]
     assert spread == sorted(spread, reverse=True)
     assert fbp(noise, SMALL, "hann", 0.5).std() < spread[-1]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
-@pytest.mark.usefixtures("_threads")
-def test_slice_does_not_depend_on_its_batch(function, dtype):
-    geometry = GEOMETRIES["oblong pixels"]
-    like = image_like if function is ray_transform else sinogram_like
-    batch = like(geometry, (37,), dtype=dtype)  # one full block of lanes and a part of one
-    whole = function(batch, geometry)
-    for part in (slice(0, 1), slice(5, 6), slice(3, 36), slice(30, 37)):
-        assert torch.equal(function(batch[part], geometry), whole[part])
-    torch.set_num_threads(3)
-    assert torch.equal(function(batch, geometry), whole)
-
-
-@pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
-def test_leading_dimensions_and_layout(function):
-    geometry = GEOMETRIES["oblong pixels"]
-    like = image_like if function is ray_transform else sinogram_like
-    batch = like(geometry, (2, 3))
-    whole = function(batch, geometry)
-    assert whole.shape[:2] == (2, 3)
-    assert torch.equal(function(batch[1, 2], geometry), whole[1, 2])
-    assert function(batch[:0], geometry).shape == (0, *whole.shape[1:])
-    assert torch.equal(function(batch.mT.contiguous().mT, geometry), whole)
-    assert torch.equal(function(batch.transpose(0, 1), geometry), whole.transpose(0, 1))
-    negative_view = torch.complex(torch.zeros_like(batch), -batch).conj().imag
-    assert torch.equal(function(negative_view, geometry), whole)
-
-
-def test_bad_values_spoil_their_slice_only():
-    images = image_like(SMALL, (3,))
-    wanted = ray_transform(images, SMALL)
-    images[1, 30, 30] = math.nan
-    found = ray_transform(images, SMALL)
-    assert found[1].isnan().any()
-    assert torch.equal(found[[0, 2]], wanted[[0, 2]])
-
-
-@pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
-def test_gradients(function):
-    geometry = ParallelBeam(4, 5, (0.8, 1.0), 3, 7, 1.2)
-    like = image_like if function is ray_transform else sinogram_like
-    x = like(geometry, (2,)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: function(x, geometry), x)
-    assert torch.autograd.gradgradcheck(lambda x: function(x, geometry) ** 2, x)
-
-
-def test_gradient_is_the_back_projection():
-    image = image_like(SMALL).requires_grad_()
-    weights = sinogram_like(SMALL, seed=1)
-    (ray_transform(image, SMALL) * weights).sum().backward()
-    assert torch.equal(image.grad, back_projection(weights, SMALL))
-
-
-class _Projections:
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        torch.set_num_threads(2)
-        return ray_transform(image_like(SMALL, (2,), seed=index), SMALL)
-
-
-def test_kernels_run_in_a_forked_worker():
-    torch.set_num_threads(2)
-    expected = [_Projections()[index] for index in range(2)]
-    loader = DataLoader(_Projections(), batch_size=None, num_workers=1, multiprocessing_context="fork")
-    for found, wanted in zip(loader, expected, strict=True):
-        assert torch.equal(found, wanted)
 
 
 def test_the_compiler_is_loaded_where_it_is_needed():
@@ -381,48 +230,3 @@ def test_benchmark(capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "quality", lambda *_: {"ours": 20.0, "ASTRA": 21.0})
     assert benchmark.main(small) == 1
     assert "better than ours" in capsys.readouterr().err
-
-
-MAPS = {"ray_transform": ray_transform, "back_projection": back_projection, "fbp": fbp}
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, in forward mode
-@pytest.mark.parametrize("use", [True, False], ids=["kernels", "plain"])
-@pytest.mark.parametrize("name", MAPS)
-def test_torch_func_on_the_scanner(name, use):
-    geometry = ParallelBeam(5, 6, (0.1, 0.1), 4, 7, 0.15)
-    size = (5, 6) if name == "ray_transform" else (4, 7)
-    x, tangent = draw(2, 3, *size), draw(2, 3, *size, seed=1)
-
-    def f(x):
-        return MAPS[name](x, geometry)
-
-    with use_kernels(use):
-        y, along = torch.func.jvp(f, (x,), (tangent,))
-        torch.testing.assert_close(y, f(x), rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(along, f(tangent), rtol=1e-12, atol=1e-14)  # linear
-        torch.testing.assert_close(torch.func.vmap(f, 1, 1)(x), f(x), rtol=1e-12, atol=1e-14)
-        sample = x[0, 0].clone().requires_grad_()
-        torch.testing.assert_close(torch.func.jacrev(f)(sample), torch.func.jacfwd(f)(sample), rtol=1e-9, atol=1e-14)
-        assert torch.autograd.gradcheck(f, sample, check_forward_ad=True)
-        assert torch.autograd.gradgradcheck(lambda x: f(x) ** 3, sample, check_fwd_over_rev=True)
-
-
-def test_deepinv_s_own_tests_of_a_linear_operator():
-    """Its test_operators_adjointness and test_linear_physics_Avjp, on a wrapper of ours."""
-    physics = pytest.importorskip("deepinv.physics")
-
-    class RayTransform(physics.LinearPhysics):
-        def A(self, x, **_):
-            return ray_transform(x, SMALL)
-
-        def A_adjoint(self, y, **_):
-            return back_projection(y, SMALL)
-
-    operator, x = RayTransform(), torch.randn(3, 1, SMALL.rows, SMALL.columns, dtype=torch.float64)
-    y = operator.A(x)
-    assert operator.adjointness_test(x) < 1e-10
-    adjoint = physics.adjoint_function(operator.A, x.shape, x.device, x.dtype)
-    torch.testing.assert_close(adjoint(y), operator.A_adjoint(y), rtol=1e-10, atol=1e-12)
-    gradient = torch.func.grad(lambda x: (operator.A(x) - 1).square().sum() / 2)(x)
-    torch.testing.assert_close(gradient, operator.A_vjp(x, operator.A(x) - 1), rtol=1e-10, atol=1e-12)
