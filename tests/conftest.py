@@ -41,6 +41,7 @@ LONG = {"process", "training", "ray", "slow"}  # the marks of what `make quick` 
 TRAINING = {"train", "run", "runs", "trained", "ct_run", "stopped"}  # fixtures that train
 PROCESS = {  # tests of recon and data_prep that start one
     "test_a_forked_process_computes_the_same",
+    "test_benchmark",
     "test_bits_depend_neither_on_order_nor_on_workers",
     "test_bits_depend_neither_on_order_nor_on_workers_nor_on_threads",
     "test_file_that_turns_bad_in_mid_training_is_named",
