@@ -41,6 +41,7 @@ LONG = {"process", "training", "ray", "slow"}  # the marks of what `make quick` 
 TRAINING = {"train", "run", "runs", "trained", "ct_run", "stopped"}  # fixtures that train
 PROCESS = {  # tests of recon and data_prep that start one
     "test_a_forked_process_computes_the_same",
+    "test_benchmark",
     "test_bits_depend_neither_on_order_nor_on_workers",
     "test_bits_depend_neither_on_order_nor_on_workers_nor_on_threads",
     "test_file_that_turns_bad_in_mid_training_is_named",
@@ -57,11 +58,23 @@ PROCESS = {  # tests of recon and data_prep that start one
     "test_without_numba_everything_runs_and_it_is_said_once",
     "test_workers_change_nothing",
 }
+SLOW = (  # of recon
+    "tests/recon/test_export.py",
+    "tests/recon/test_resnet.py::test_every_architecture_untrained_gives_shifted_photographs_the_same_logits",
+    "tests/recon/test_resnet.py::test_torchvisions_weights_load_key_for_key_into_every_variant",
+)
 OURS = {"benchmarks", "data_prep", "pipelines", "recon", "tests"}
 SWEEPS, GUIDE = "tests/pipelines/test_tune.py", "tests/test_docs.py"
 FIRST = (
-    *(SWEEPS, GUIDE, "tests/pipelines/test_train.py", "tests/test_exactness.py", "tests/test_fuzz.py"),
-    *("tests/test_chaos.py", "tests/test_benchmarks.py", "tests/pipelines/test_tune_space.py"),
+    SWEEPS,
+    GUIDE,
+    "tests/recon/test_export.py",
+    "tests/pipelines/test_train.py",
+    "tests/test_fuzz.py",
+    "tests/test_exactness.py",
+    "tests/test_chaos.py",
+    "tests/test_benchmarks.py",
+    "tests/pipelines/test_tune_space.py",
 )
 RAY_LOCK = Path(tempfile.gettempdir()) / f"recon-tests-{os.getuid()}-ray.lock"
 
@@ -74,6 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("training")
         if getattr(item, "originalname", "") in PROCESS:
             item.add_marker("process")
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
     place = {name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(_file(item.nodeid), len(FIRST)))
 
@@ -141,9 +156,10 @@ def _without_processes() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The user's caches stay untouched."""
+    """The user's caches stay untouched; Ray's trials, which give way to all others by default, have their turn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RAY_worker_niceness", "0")
         yield
 
 

@@ -185,6 +185,7 @@ def test_a_cosine_needs_an_end(capsys, cifar, tmp_path, epochs):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.training
 def test_weights_that_are_not_finite_are_never_saved(capsys, cifar, tmp_path):
     """nan weights after the last step of an epoch: the loss was still finite, and nan logits have an argmax."""
 

@@ -82,6 +82,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("name", "content", "says"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_sweep(capsys, sweep, monkeypatch, name, content, says):
     monkeypatch.setattr(tune, "_run", lambda *_: pytest.fail("trials would start"))
@@ -90,6 +91,7 @@ def test_a_damaged_sweep(capsys, sweep, monkeypatch, name, content, says):
     assert says in refuse(capsys, tune.main, "--resume", sweep)
 
 
+@pytest.mark.process
 def test_a_sweep_s_settings_out_of_their_bounds(capsys, sweep):
     content = json.loads((sweep / "sweep.json").read_text())
     for key, value in (("samples", -1), ("gpus", 2), ("objectives", []), ("cpus", "many"), ("seed", None)):
@@ -103,6 +105,7 @@ def test_a_pipe_in_the_place_of_a_sweep_is_not_waited_on(capsys, tmp_path):
     assert "a pipe or a device" in refuse(capsys, tune.main, "--resume", tmp_path)
 
 
+@pytest.mark.process
 def test_a_whole_sweep_reads_back_as_it_was_written(sweep):
     """The control: nothing that the program writes is refused."""
     from pipelines.runtime.stored import read_json
@@ -118,6 +121,7 @@ def test_a_whole_sweep_reads_back_as_it_was_written(sweep):
         read_request(sweep / "nowhere.json")
 
 
+@pytest.mark.process
 def test_a_section_that_lacks_is_that_of_the_defaults(sweep):
     from pipelines.tuning.request import read_request
 
@@ -128,6 +132,7 @@ def test_a_section_that_lacks_is_that_of_the_defaults(sweep):
     assert read_request(path).config["evaluation"]["shifts"] >= 1 <= shifts
 
 
+@pytest.mark.training
 def test_a_training_on_names_that_are_no_text_and_no_formula(capsys, tmp_path):
     """The picture names the middle volume: Latin-1 bytes, and what TeX would take for a broken formula."""
     data = write_dataset(tmp_path / "data", {"train": 1, "val": 3})

@@ -107,6 +107,7 @@ def test_what_is_no_space(content, says):
         parse_space(content, KNOWN, "space.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_slices")
 @pytest.mark.parametrize("path", sorted((Path(configs.__file__).parent / "tune").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
@@ -118,6 +119,7 @@ def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     assert request.settings.samples == request.space.sweep["samples"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_slices")
 def test_every_corner_of_the_sample_space_builds(tmp_path):
     path = tmp_path / "space.yaml"
@@ -130,6 +132,7 @@ def test_every_corner_of_the_sample_space_builds(tmp_path):
         make_request({**NO_FLAGS, "space": str(path)}, [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_slices")
 def test_flags_win_over_the_space_and_cpus_are_shared_with_loaders():
     argv = ["--trainer.max_epochs=2", "--dataset.n_workers=8"]
