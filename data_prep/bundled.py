@@ -38,6 +38,7 @@ MRI_SOURCES = (
         )
     ),
     "recon/physics/mri.py",
+    "recon/physics/measured_columns.py",
 )
 CT_SOURCES = (
     *(

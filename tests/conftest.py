@@ -40,6 +40,7 @@ TINY = [
 LONG = {"process", "training", "ray", "slow"}  # the marks of what `make quick` leaves out
 TRAINING = {"train", "run", "runs", "trained", "ct_run", "stopped"}  # fixtures that train
 PROCESS = {  # tests of recon and data_prep that start one
+    "test_another_process_keeps_out_until_it_ends",
     "test_a_forked_process_computes_the_same",
     "test_benchmark",
     "test_bits_depend_neither_on_order_nor_on_workers",

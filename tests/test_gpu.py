@@ -17,6 +17,8 @@ from benchmarks.gpu.sections import SECTIONS
 from benchmarks.gpu.table import Section, Setting, Table
 from recon.layers import PolyphaseMaxPool, can_fuse
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SETTING = Setting(CPU, 0, table.CPU)
 KERNELS = "kernels"

@@ -185,10 +185,13 @@ def _check_values(config: Namespace) -> None:
 def expand_aliases(argv: Sequence[str]) -> list[str]:
     """The arguments with short flags spelled out."""
     out = []
-    for token in argv:
+    for token, following in zip_longest(argv, argv[1:]):
         name, equals, value = token.partition("=")
         short = name.removeprefix("--")
-        out.append(f"--{ALIASES[short]}{equals}{value}" if name.startswith("--") and short in ALIASES else token)
+        is_alias = name.startswith("--") and short in ALIASES
+        if short == "network" and Path(value if equals else following or "").suffix:
+            is_alias = False  # a file of the keys network.*, which jsonargparse reads
+        out.append(f"--{ALIASES[short]}{equals}{value}" if is_alias else token)
     return out
 
 

@@ -75,7 +75,7 @@ def test_nifti_in_capital_letters_is_found(tmp_path):
         write_nifti(tmp_path / "here.nii", body()).rename(tmp_path / name)
     found = find_inputs([str(tmp_path)], TASKS["ct"].inputs)
     assert [each.name for each in found] == ["one", "three", "two"]
-    np.testing.assert_array_equal(read_hu(open_hu(found[0])), body().transpose(0, 2, 1))
+    np.testing.assert_array_equal(read_hu(open_hu(found[0].path)), body().transpose(0, 2, 1))
 
 
 def test_a_shear_stands_in_the_sform_alone(tmp_path):
