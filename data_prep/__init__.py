@@ -18,6 +18,7 @@ from data_prep.lodopab.fbp_cache import fbp_image, fbp_images
 from data_prep.lodopab.folder import ct_splits, find_ct_volumes
 from data_prep.lodopab.simulation import observe, simulate_observation, write_lodopab
 from data_prep.lodopab.volume import CTVolume, geometry_of, read_ct_volume, volume_name
+from data_prep.outside import OUTSIDE, OutsideImage, outside_images
 from data_prep.slices.base import Panel, SliceDataset, SliceVolume
 from data_prep.slices.batches import ShapeBatchSampler
 from data_prep.slices.crop import center_crop, fit_center
@@ -25,7 +26,6 @@ from data_prep.slices.inputs import InputFiles
 from data_prep.slices.sample import Sample, normalise
 from data_prep.slices.seeds import generator, stable_seed
 from data_prep.storage.cache import cache_folder, replace_file, write_hdf5
-from data_prep.unseen import OUTSIDE, OutsideImage, outside_images
 
 __all__ = [
     "MASK_TYPES",

@@ -62,7 +62,7 @@ class FastMRIDataset(SliceDataset):
 
     title = "fastMRI"
     baselines = {"zero-filled": "zero-filled"}
-    own_kind = "brain-mri"
+    own_images = "brain-mri"
     per_image = False
     transposed = False  # rows run from front to back
 

@@ -47,7 +47,6 @@ class HUVolume:
     has_target: ClassVar[bool] = True
     recon_key: ClassVar[str] = "image in HU"
     acquisition: ClassVar[str] = "CT image in HU"
-    maximum: ClassVar[float | None] = None
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -54,6 +54,10 @@ class LoDoPaBDataset(CTSlices):
 
     title = "LoDoPaB-CT"
     baselines = {"fbp": "FBP", "tv": "TV"}
+    definitions = {
+        "TV": "Without training: the back-projection with the cosine window, made smooth by total variation "
+        "(scikit-image, Chambolle's iteration) as strongly as the slice's photon noise asks for."
+    }
 
     volumes: list[CTVolume]
 
@@ -144,19 +148,8 @@ class LoDoPaBDataset(CTSlices):
         Raises:
             InputError: the file cannot be read any more.
         """
-        yield "tv", self.total_variation(volume)
-
-    def total_variation(self, volume: int) -> Iterator[Tensor]:
-        """Yield the images (1, rows, columns) of a volume by the iterative baseline (`tv_images`), in mu / MU_MAX.
-
-        Args:
-            volume: index into `volumes`.
-
-        Raises:
-            InputError: the file cannot be read any more.
-        """
         found = self.volumes[volume]
-        return (self._fit(found, image)[None] for image in tv_images(found))
+        yield "tv", (self._fit(found, image)[None] for image in tv_images(found))
 
     def volume_target(self, index: int) -> Tensor:
         """Read all targets of a volume, cropped or padded as the samples' are.

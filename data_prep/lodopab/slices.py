@@ -27,7 +27,7 @@ class CTSlices(SliceDataset):
     Rows run along the patient's left-right axis.
     """
 
-    own_kind = "chest-ct"
+    own_images = "chest-ct"
     per_image = True
     transposed = True
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
-from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -52,7 +51,6 @@ class CTVolume:
     image_size: tuple[int, int]
     n_photons: float
     acquisition: str = "LoDoPaB"
-    maximum: ClassVar[float | None] = None
 
     @property
     def has_target(self) -> bool:

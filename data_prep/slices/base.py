@@ -61,6 +61,14 @@ class Panel(NamedTuple):
 class SliceDataset(Dataset[Sample], ABC):
     """Slices of volumes as samples. A subclass declares the class attributes and finishes the abstract methods.
 
+    To be the data set of a task, its own constructor is called as (folder, split, training=, seed=, **settings):
+
+        folder: of the data; None for a bundled sample that the data set finds itself.
+        split: train, val or test.
+        training: draw anew in each epoch what is drawn, such as masks and shifts.
+        seed: of these draws.
+        settings: the keys `dataset.*` of the configuration, one argument each.
+
     Args:
         volumes: what the slices are of.
         image_size: (rows, columns) that image and target are centre-cropped or zero-padded to; None keeps each
@@ -70,9 +78,10 @@ class SliceDataset(Dataset[Sample], ABC):
         title: what the data are called, for instance fastMRI.
         baselines: the images that need no training: their key in results.csv and their name for a reader. The first
             is the input itself.
-        own_kind: of `outside_images`, the kind that is not outside for such data.
+        own_images: the name in `data_prep.OUTSIDE` of this modality's own images, which are not outside for it.
         per_image: quality is an image's (CT), not a volume's (MRI).
         transposed: rows run from left to right, so that an image is transposed to be looked at.
+        definitions: words that only such data's reports need, each with its meaning.
         volumes: as given.
         slices: (index into volumes, slice) of each sample.
         shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
@@ -83,17 +92,22 @@ class SliceDataset(Dataset[Sample], ABC):
 
     title: ClassVar[str]
     baselines: ClassVar[Mapping[str, str]]
-    own_kind: ClassVar[str]
+    own_images: ClassVar[str]
     per_image: ClassVar[bool]
     transposed: ClassVar[bool]
+    definitions: ClassVar[Mapping[str, str]] = {}
 
     volumes: Sequence[SliceVolume]
     slices: list[tuple[int, int]]
     shapes: list[tuple[int, int, bool]]
 
     def __new__(cls, *args: object, **settings: object) -> Self:
-        """Refuse what Python's ABC does not: a class without one of the attributes above."""
-        declared = [name for name, kind in SliceDataset.__annotations__.items() if kind.startswith("ClassVar")]
+        """Refuse what Python's ABC does not: a class without one of the attributes above.
+
+        Their annotations are read as text, which they are by `from __future__ import annotations`.
+        """
+        annotations = SliceDataset.__annotations__
+        declared = [name for name, annotation in annotations.items() if annotation.startswith("ClassVar")]
         missing = [name for name in declared if not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} is not a whole SliceDataset: declare {', '.join(missing)}")

@@ -17,8 +17,8 @@ from data_prep import stable_seed
 from pipelines.classification.subjects import ImageGroup, Inference
 from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings
+from recon import layers
 from recon.errors import InputError
-from recon.layers import circular_shift
 from recon.metrics import draw_shifts, logit_change, same_class
 
 Protocol = Callable[[ImageGroup, Settings], Iterator[Row]]
@@ -31,12 +31,12 @@ def plain(group: ImageGroup, settings: Settings) -> Iterator[Row]:
     yield from _protocol("plain", group, settings, shifts=0)
 
 
-def circular(group: ImageGroup, settings: Settings) -> Iterator[Row]:
+def circular_shift(group: ImageGroup, settings: Settings) -> Iterator[Row]:
     """The answers under circular shifts drawn for each image."""
     yield from _protocol("circular-shift", group, settings, settings.shifts)
 
 
-def view(group: ImageGroup, settings: Settings) -> Iterator[Row]:
+def view_shift(group: ImageGroup, settings: Settings) -> Iterator[Row]:
     """The answers where the view moves, so that content leaves and enters (ImageNet: the crop in the larger image)."""
     reach = min(settings.max_shift, group.dataset.view_reach)
     if reach < 1:
@@ -75,8 +75,8 @@ def margins(group: ImageGroup, settings: Settings) -> Iterator[Row]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "plain": plain,
-    "circular-shift": circular,
-    "view-shift": view,
+    "circular-shift": circular_shift,
+    "view-shift": view_shift,
     "flip": flip,
     "erase": erase,
     "margins": margins,
@@ -89,7 +89,7 @@ def _batches(group: ImageGroup, size: int) -> Iterator[tuple[Sequence[int], Tens
 
 
 def _roll(inference: Inference, indices: Sequence[int], shifts: Tensor) -> Tensor:
-    return circular_shift(inference.image, shifts.to(inference.image.device))
+    return layers.circular_shift(inference.image, shifts.to(inference.image.device))
 
 
 def _protocol(

@@ -39,19 +39,19 @@ from recon.errors import InputError, check_choice
 
 PROTOCOL_HELP = """\
 protocols of reconstruction:
-  plain            quality of each volume (CT: image), overall and by acquisition, beside the baselines
+  plain            quality of each volume or image, overall and by acquisition, beside the baselines
   equivariance     equivariance, dPSNR and quality over circular shifts drawn for each slice
   all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
   noise            white noise added to the input (--noise-levels): quality and equivariance
   flip             input flipped vertically and horizontally: quality and equivariance
-  outside          equivariance on white noise, photographs and the other modality's images
+  outside          equivariance on white noise, photographs and other modalities' images
   physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
   realistic-shift  new content enters at the border; compared on the interior
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
 protocols of classifiers:
   plain            accuracy, overall and by class, and what is confused with what
   circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image
-  view-shift       the same where the view moves and content enters: the crop (ImageNet), zeros (CIFAR)
+  view-shift       the same where the view moves and content enters: of the larger image, or zeros
   flip             images flipped along both axes, and circular shifts of them
   erase            a random 3 x 3 patch erased, and circular shifts
   margins          as above

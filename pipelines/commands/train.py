@@ -14,13 +14,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: list[str]) -> None:
-    config, before = configuration(argv)
+    config, resumed_from = configuration(argv)
     if config.ray_workers is None:
-        train_configured(config, before)
+        train_configured(config, resumed_from)
         return
     from pipelines.runs.ray import train_on_ray  # Ray takes seconds to import
 
-    train_on_ray(config, before)
+    train_on_ray(config, resumed_from)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ PARTS = ".parts"  # the folder that holds them while an evaluation is not comple
 
 
 class _Work(NamedTuple):
-    """One piece before one run: its place among all, the run's place, and what is (still) to be measured of it."""
+    """One piece before one run: its number among all, the run's index, and what is (still) to be measured of it."""
 
     number: int
     run: int
@@ -63,9 +63,9 @@ class Evaluation:
         self._stored: set[Path] = set()  # known to be whole
         protocols = [name for name in self.kind.protocols if name in protocols]
         found = [
-            (place, piece) for place, run in enumerate(runs) for piece in self.kind.pieces_of(run.dataset, protocols)
+            (index, piece) for index, run in enumerate(runs) for piece in self.kind.pieces_of(run.dataset, protocols)
         ]
-        self.works = [_Work(number, place, piece, piece.protocols) for number, (place, piece) in enumerate(found)]
+        self.works = [_Work(number, index, piece, piece.protocols) for number, (index, piece) in enumerate(found)]
 
     @property
     def n_parts(self) -> int:

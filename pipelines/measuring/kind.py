@@ -62,7 +62,7 @@ class Measured:
     Attributes:
         facts: of the runs, in the order to show them in.
         summaries: by run, with "data".
-        rows: of a run by its place; may be gone through again.
+        rows: of a run by its index; may be gone through again.
         settings: of the measurement, as they are reported; "protocols" are those that were asked for.
         environment: of the measurement, as environment.json has it.
     """

@@ -124,8 +124,8 @@ def _errors(findings: ReconstructionFindings, run: str, errors: dict[str, float]
 def _motion(findings: ReconstructionFindings) -> list[str]:
     """What a patient's motion leaves, as it happens: circular shifts by whole pixels are not all of it."""
     said = []
-    for kind, name in (("whole", "whole pixels"), ("fractional", "fractions of a pixel")):
-        path = ("physical-shift", kind, "nmse_eq_mean")
+    for move, name in (("whole", "whole pixels"), ("fractional", "fractions of a pixel")):
+        path = ("physical-shift", move, "nmse_eq_mean")
         means = [f"{run.name} {error(findings.get(run.name, *path))}" for run in findings.having(*path)]
         said += [f"by {name}: {', '.join(means)}"] if means else []
     return [f"Mean NMSE_eq when the object moves before the acquisition, {'; '.join(said)}."] if said else []

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep import OUTSIDE
 from pipelines.measuring.margins import CollectedMargins
 from pipelines.measuring.rows import Row
 from pipelines.reports.facts import Findings
@@ -22,14 +23,22 @@ NAMES = {
     "all-phases": "test images, every phase",
     "flip-vertical": "flipped vertically",
     "flip-horizontal": "flipped horizontally",
-    "white-noise": "white noise",
-    "natural": "natural images",
-    "chest-ct": "chest CT",
-}
+} | OUTSIDE
 NOT_CIRCULAR = ("physical-shift", "realistic-shift")
 
-Place = tuple[str, int, tuple[int, int]]
-"""Volume, slice and shift."""
+
+class ShiftedSlice(NamedTuple):
+    """One slice under one circular shift.
+
+    Attributes:
+        volume: its file.
+        slice: its number there.
+        shift: down and right in pixels.
+    """
+
+    volume: str
+    slice: int
+    shift: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Example:
     Attributes:
         volume: its file.
         slice: its number there.
-        image: the input, zero-filled (MRI) or the filtered back-projection (CT).
+        image: the input itself, as an image.
         target: the ground truth, or None.
         data_range: R of the volume.
         shift: T, down and right in pixels.
@@ -73,12 +82,12 @@ class Collected(CollectedMargins):
     """What the figures need of the rows, taken from them in one pass: 16 bytes of each row that is drawn.
 
     Attributes:
-        worst: the place of the largest NMSE_eq of any run; None where all outputs are identical.
+        worst: where the largest NMSE_eq of any run is; None where all outputs are identical.
     """
 
     def __init__(self, rows: Iterable[tuple[str, Row]] = ()) -> None:
         super().__init__()
-        self.worst: Place | None = None
+        self.worst: ShiftedSlice | None = None
         self._largest = 0.0
         self._values: dict[tuple[str, str, str], tuple[array[float], array[float]]] = defaultdict(
             lambda: (array("d"), array("f"))
@@ -108,7 +117,7 @@ class Collected(CollectedMargins):
         shifts.extend((float(row.shift_y), float(row.shift_x)))
         if row.protocol == "equivariance" and row.metric == "nmse_eq" and value > self._largest:
             self._largest = value
-            self.worst = row.volume, int(row.slice), (int(row.shift_y), int(row.shift_x))
+            self.worst = ShiftedSlice(row.volume, int(row.slice), (int(row.shift_y), int(row.shift_x)))
 
     def cases(self, run: str, protocol: str, metric: str) -> Cases:
         """The cases of NMSE_eq, and of dPSNR and PSNR_eq under drawn shifts."""
@@ -116,7 +125,7 @@ class Collected(CollectedMargins):
         return Cases(np.array(values), np.array(shifts).reshape(-1, 2))
 
     def by_image(self, run: str, metric: str) -> Mapping[tuple[str, int | str], float]:
-        """The PSNR or SSIM of each volume (MRI) or image (CT), by its name and slice."""
+        """The PSNR or SSIM of each volume, or image, by its name and slice ("" for a volume's)."""
         return self._images.get((run, metric), {})
 
 
@@ -134,9 +143,9 @@ class ReconstructionFindings(Findings[Collected]):
 
     @property
     def cases_of_quality(self) -> str:
-        """What a mean of quality is taken over, in words: each image in CT, each volume in MRI."""
-        places = (place for series in self.series for place in self.rows.by_image(series.name, "psnr"))
-        return "images" if any(number != "" for _, number in places) else "volumes"
+        """What a mean of quality is taken over, in words: volumes, or images."""
+        cases = (case for series in self.series for case in self.rows.by_image(series.name, "psnr"))
+        return "images" if any(number != "" for _, number in cases) else "volumes"
 
     def wants_quality(self) -> bool:
         """Whether the quality of the test images was to be measured, as far as is known."""

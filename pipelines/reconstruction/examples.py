@@ -12,7 +12,7 @@ from torch import Tensor
 from data_prep import Sample
 from pipelines.measuring.kind import AnyRun
 from pipelines.measuring.settings import Settings
-from pipelines.reconstruction.collected import Collected, Example, Place
+from pipelines.reconstruction.collected import Collected, Example, ShiftedSlice
 from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.runtime.arithmetic import exact_arithmetic
 from recon.layers import circular_shift
@@ -38,19 +38,20 @@ def draw_examples(
     """
     dataset = runs[0].dataset
     first = dataset.volumes[0]
-    middle: Place = (first.name, first.n_slices // 2, (min(7, settings.max_shift), -min(3, settings.max_shift)))
+    shift = min(7, settings.max_shift), -min(3, settings.max_shift)
+    middle = ShiftedSlice(first.name, first.n_slices // 2, shift)
     with exact_arithmetic():
         return [
             example
-            for place in dict.fromkeys([middle, collected.worst or middle])
-            for example in _examples(runs, place, device)
+            for shown in dict.fromkeys([middle, collected.worst or middle])
+            for example in _examples(runs, shown, device)
         ]
 
 
-def _examples(runs: Sequence[AnyRun], place: Place, device: torch.device) -> list[Example]:
+def _examples(runs: Sequence[AnyRun], shown: ShiftedSlice, device: torch.device) -> list[Example]:
     found: list[Example] = []
     for run in runs:
-        example = _example(run, place, device)
+        example = _example(run, shown, device)
         if example is None:
             continue
         same = next((i for i, other in enumerate(found) if _same_input(other, example)), None)
@@ -71,8 +72,8 @@ def _same_input(one: Example, other: Example) -> bool:
     return np.array_equal(one.image, other.image) and np.array_equal(one.target, other.target)
 
 
-def _example(run: AnyRun, place: Place, device: torch.device) -> Example | None:
-    volume, number, shift = place
+def _example(run: AnyRun, shown: ShiftedSlice, device: torch.device) -> Example | None:
+    volume, number, shift = shown
     names = [found.name for found in run.dataset.volumes]
     key = (names.index(volume) if volume in names else -1, number)
     if key not in run.dataset.slices:

@@ -23,9 +23,8 @@ from pipelines.reconstruction.subjects import Subject, pieces_of
 from pipelines.reconstruction.task import ReconstructionLoss, ReconstructionTask, batch_of, denormalise, image_of
 from pipelines.reports import write_report
 from recon.errors import InputError
+from recon.metrics.quality import WINDOW as SSIM_WINDOW
 from recon.networks import resolve_blur
-
-SMALLEST_SIDE = 7  # SSIM's window
 
 
 class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
@@ -157,6 +156,7 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
             measured.settings,
             measured.environment,
             runs[0].dataset.baselines,
+            runs[0].dataset.definitions,
         )
         write_report(path, report)
 
@@ -172,8 +172,9 @@ def _check_size(size: Sequence[int], path: Path, multiple: int) -> None:
             f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; {remedy} with "
             f"--dataset.image_size '{pad}'"
         )
-    if min(rows, columns) < SMALLEST_SIDE:
-        raise InputError(f"{path}: image {rows} x {columns} is smaller than the 7 x 7 window of SSIM: pad it")
+    if min(rows, columns) < SSIM_WINDOW:
+        window = f"{SSIM_WINDOW} x {SSIM_WINDOW}"
+        raise InputError(f"{path}: image {rows} x {columns} is smaller than the {window} window of SSIM: pad it")
 
 
 RECONSTRUCTION = Reconstruction()

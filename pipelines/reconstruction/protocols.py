@@ -1,6 +1,7 @@
 """What is measured of a trained network, and the rows it gives (docs/definitions.md).
 
-Each protocol is a function of a subject and the settings that yields rows. T is a circular shift, x a slice's
+Each protocol is a function of a subject and the settings that yields rows, and is called what one asks for. What its
+rows are called is another thing at times: the table is in docs/definitions.md. T is a circular shift, x a slice's
 normalised input, f the network with its clamp. T f(x) is compared with f(T x) on de-normalised images, with the
 unshifted image's normalisation.
 """
@@ -20,11 +21,12 @@ from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
 from pipelines.reconstruction.subjects import Inference, Subject, infer
 from pipelines.reconstruction.task import ReconstructionTask, denormalise, shifted
+from recon import metrics
 from recon.layers import circular_shift
-from recon.metrics import draw_shifts, equivariance, psnr
+from recon.metrics import draw_shifts, psnr
+from recon.metrics.quality import WINDOW as SSIM_WINDOW
 from recon.physics.mri import fft2c, ifft2c, move_object
 
-SMALLEST_INTERIOR = 7  # SSIM's window
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
 
@@ -51,7 +53,7 @@ def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
     yield from after.rows("plain")
 
 
-def circular_shifts(subject: Subject, settings: Settings) -> Iterator[Row]:
+def equivariance(subject: Subject, settings: Settings) -> Iterator[Row]:
     """Equivariance and dPSNR over drawn shifts of each slice; quality of the volume over all its shifted inputs.
 
     For the quality each output is shifted back, so that the same pixels and windows count as without a shift.
@@ -96,7 +98,7 @@ def flip(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 
 def outside(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Equivariance on images that are nothing like the training's: noise, photographs, the other modality."""
+    """Equivariance on images that are nothing like the training's: ``data_prep.OUTSIDE``, but the data's own."""
     for name, inference in zip(subject.names, subject.inferences, strict=True):
         shifts = _drawn(name, inference.sample, settings)
         yield from _compare(subject.name, subject.task, name, inference, shifts, settings)
@@ -109,7 +111,7 @@ def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     ``nmse_eq_network`` f(T x), the network alone; ``nmse_eq_acquisition`` f(x'), where x' is normalised with the
     constants of x, so that new content at the crop's border and what fractions change come in; ``nmse_eq`` f(x')
     with its own constants, as it happens. ``nmse_eq_input`` compares x' with T x, before any network. All over the
-    pixels that are in view before and after; T by a fraction of a pixel is the Fourier shift.
+    pixels that are in view before and after. T of an image by a fraction of a pixel is :func:`_translate`'s.
     """
     for name, index in zip(subject.names, subject.indices, strict=True):
         inference = infer(subject.task, _moved_sample(subject, index, (0, 0)), name)
@@ -127,7 +129,7 @@ def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
         sides = sample.image.shape[-2:]
         reach = min(settings.max_shift, *(side // BORDER for side in sides))
         window = [(side - 2 * reach) // multiple * multiple for side in sides]
-        if reach < 1 or min(window) - 2 * reach < SMALLEST_INTERIOR:
+        if reach < 1 or min(window) - 2 * reach < SSIM_WINDOW:
             continue
         corner = [(side - size) // 2 for side, size in zip(sides, window, strict=True)]
         _, before, _, tie = infer(task, sample._replace(image=_cut(sample.image, corner, window)), name)
@@ -153,7 +155,7 @@ def margins(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 PROTOCOLS: dict[str, Protocol] = {
     "plain": plain,
-    "equivariance": circular_shifts,
+    "equivariance": equivariance,
     "all-phases": all_phases,
     "noise": noise,
     "flip": flip,
@@ -219,7 +221,7 @@ def _error_rows(
 ) -> Iterator[Row]:
     """The rows of ``(batch, 1, rows, columns)`` outputs in the file's units, one per shift and metric."""
     peak = _peak(sample, len(preds))
-    error = equivariance(preds[:, 0], expected[:, 0], peak)
+    error = metrics.equivariance(preds[:, 0], expected[:, 0], peak)
     columns = {f"{key}_eq": getattr(error, key).tolist() for key in ("nmse", "psnr", "ssim")}
     columns["max_abs"] = error.max_abs.tolist()
     if targets is not None and peak is not None:
@@ -260,7 +262,7 @@ def _moved(
     dataset, task = subject.dataset, subject.task
     again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
-    held = (acquired - _as_image(sample.mean)) / _as_image(sample.std)
+    held = (acquired - sample.mean) / sample.std  # a batch of one, whose constants are (1,)
     inputs = torch.cat([_translate(sample.image, t), held, again.image])
     outputs = torch.cat([task(sample._replace(image=some)) for some in inputs.split(batch_size)])
     network, acquisition, whole = (
@@ -278,7 +280,7 @@ def _moved(
         "nmse_eq_acquisition": (view(acquisition), expected),
         "nmse_eq": (view(whole), expected),
     }
-    for metric, (found, reference) in steps.items():
+    for metric, (found, reference) in steps.items():  # unlike recon.metrics.nmse, of no pixels or zeros: an empty value
         error = float((found.double() - reference.double()).square().sum() / reference.double().square().sum())
         status = "tie" if inference.tie else "exact" if torch.equal(found, reference) else "ok"
         yield Row("physical-shift", name, int(sample.slice), *t, metric, _finite(error), status)
@@ -289,14 +291,14 @@ def _moved_sample(subject: Subject, index: int, t: tuple[float, float]) -> Sampl
 
 
 def _translate(image: Tensor, t: tuple[float, float]) -> Tensor:
-    """Circular shift of a batch of one; by the Fourier transform for fractions of a pixel."""
+    """T of a batch of one real image: the circular shift; by fractions of a pixel, the real part of the Fourier shift.
+
+    So content at the Nyquist frequency of an even side is damped (docs/definitions.md), where
+    :func:`recon.physics.movement.move_image` leaves it out.
+    """
     if all(float(part).is_integer() for part in t):
         return circular_shift(image, torch.tensor([[int(part) for part in t]], device=image.device))
     return ifft2c(move_object(fft2c(image.double()), t)).real.to(image.dtype)
-
-
-def _as_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
 
 
 def _cut(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -16,12 +16,12 @@ from recon.metrics import NMSE, PSNR, SSIM, nmse, psnr, ssim
 
 
 class VolumeQuality:
-    """PSNR, SSIM and NMSE of one volume (MRI), over all images that are counted."""
+    """PSNR, SSIM and NMSE of one volume, over all images that are counted."""
 
     def __init__(self, subject: Subject) -> None:
         self.name, self.measured, self.shown = subject.name, subject.has_target, subject.shown
-        kinds = {"psnr": PSNR, "ssim": SSIM, "nmse": NMSE}
-        self.metrics = MetricCollection({name: kind(sync_on_compute=False) for name, kind in kinds.items()})
+        metrics = {"psnr": PSNR, "ssim": SSIM, "nmse": NMSE}
+        self.metrics = MetricCollection({name: metric(sync_on_compute=False) for name, metric in metrics.items()})
         self.metrics.to(subject.task.device)
         self.n_images = 0
 
@@ -41,7 +41,7 @@ class VolumeQuality:
 
 
 class ImageQuality:
-    """PSNR, SSIM, NMSE and the data's own figures of each image (CT); the mean over its shifts where there are some."""
+    """PSNR, SSIM, NMSE and the data's own figures of each image; the mean over its shifts where there are some."""
 
     def __init__(self, subject: Subject) -> None:
         self.name, self.measured, self.shown = subject.name, subject.has_target, subject.shown
@@ -71,5 +71,5 @@ class ImageQuality:
 
 
 def quality_of(subject: Subject) -> VolumeQuality | ImageQuality:
-    """What collects the quality of a subject: per volume in MRI, per image in CT."""
+    """What collects the quality of a subject: per volume or per image, as the data set says."""
     return ImageQuality(subject) if subject.dataset.per_image else VolumeQuality(subject)

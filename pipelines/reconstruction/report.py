@@ -16,11 +16,12 @@ from pipelines.reports.page import Facts, Report, Section
 from pipelines.runtime.nested import Tree
 
 DEFINITIONS = [
-    ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean "
-     "(g - p)²). SSIM: mean over slices, 7 x 7 windows. g is the target, p the reconstruction."),
-    ("± 2 sd", "Two sample standard deviations over volumes (MRI) or images (CT); of dPSNR per image, over images."),
+    ("PSNR, SSIM, NMSE", "Of a volume, R its largest target value; or of an image, R the target's largest value less "
+     "its smallest. NMSE = |g - p|² / |g|². PSNR = 10 log10(R² / mean (g - p)²). SSIM: mean over slices, 7 x 7 "
+     "windows. g is the target, p the reconstruction."),
+    ("± 2 sd", "Two sample standard deviations over volumes or images; of dPSNR per image, over images."),
     ("x, f, T", "The network's normalised input, the network with its clamp, a circular shift by whole pixels; where "
-     "the object moves by fractions of one, the Fourier shift."),
+     "the object moves by fractions of one, the real part of the Fourier shift."),
     ("NMSE_eq", "|T f(x) - f(T x)|² / |T f(x)|², of a slice, on de-normalised images, with the unshifted image's "
      "normalisation. PSNR_eq and SSIM_eq: T f(x) is the reference."),
     ("dPSNR", "|PSNR(g, f(x)) - PSNR(T g, f(T x))| of a slice: what a shift changes. Per image, worst: the mean over "
@@ -28,9 +29,7 @@ DEFINITIONS = [
     ("exact", "Both outputs are equal bit for bit. They enter no figure of PSNR_eq (infinite) and SSIM_eq."),
     ("tie", "The input equals one of its own shifts, or two phases have the same score: there is no phase to choose. "
      "Ties enter no figure but their count."),
-    ("zero-filled, FBP", "The input itself, as an image: the baseline of MRI, of CT."),
-    ("TV", "CT without training: the back-projection with the cosine window, made smooth by total variation "
-     "(scikit-image, Chambolle's iteration) as strongly as the slice's photon noise asks for."),
+    ("baselines", "Images that need no training. The first is the input itself, as an image."),
 ]  # fmt: skip
 
 
@@ -42,6 +41,7 @@ def evaluation_report(
     settings: Tree,
     environment: Tree,
     baselines: Mapping[str, str],
+    definitions: Mapping[str, str],
 ) -> Report:
     """The report of some runs, side by side. What was not measured is left out.
 
@@ -53,6 +53,7 @@ def evaluation_report(
         settings: of the measurement; "protocols" are the names that were asked for.
         environment: of the measurement, as :func:`pipelines.runtime.run_folder.environment` gives it.
         baselines: what needs no training: its key in a summary, and its name.
+        definitions: words of such data alone, each with its meaning.
     """
     collected = rows if isinstance(rows, Collected) else Collected(rows)
     findings = ReconstructionFindings(runs, summaries, collected, settings.get("protocols"), baselines)
@@ -66,7 +67,7 @@ def evaluation_report(
         training(findings, runs),
         differences(runs),
         what_was_run(runs, settings, environment),
-        Section("Definitions", "", [Facts(DEFINITIONS)]),
+        Section("Definitions", "", [Facts([*DEFINITIONS, *definitions.items()])]),
     ]
     return Report(
         title([run.name for run in runs]),

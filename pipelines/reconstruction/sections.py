@@ -42,14 +42,14 @@ def quality(findings: ReconstructionFindings) -> Section:
     table = by_run(findings, runs, columns + shifted, caption)
     baselines = [[*row, *[""] * (len(table.columns) - len(row))] for row in _baselines(findings)]
     blocks: list[Block] = [Table(table.columns, [*baselines, *table.rows], table.caption)]
-    kinds = dict.fromkeys(kind for s in runs for kind in findings.get(s.name, "plain", "by_acquisition") or ())
+    acquisitions = dict.fromkeys(name for s in runs for name in findings.get(s.name, "plain", "by_acquisition") or ())
     rows = [
         [
-            kind,
+            acquisition,
             Cell.named(s),
-            *(c.cell(findings, s.name) for c in _quality_columns(findings, "plain", "by_acquisition", kind)),
+            *(c.cell(findings, s.name) for c in _quality_columns(findings, "plain", "by_acquisition", acquisition)),
         ]
-        for kind in kinds
+        for acquisition in acquisitions
         for s in runs
     ]
     if rows:
@@ -223,19 +223,19 @@ def _by_input(findings: ReconstructionFindings, protocols: list[str]) -> Figure:
 def motion(findings: ReconstructionFindings) -> Section:
     """The object moves before the acquisition, step by step; and new content enters the field of view."""
     blocks: list[Block] = []
-    moves = {kind: title for kind, title in MOVES.items() if findings.having("physical-shift", kind)}
+    moves = {move: title for move, title in MOVES.items() if findings.having("physical-shift", move)}
     if moves:
         blocks.append(Facts(list(STEPS.values())))
-    for kind, title in moves.items():
+    for move, title in moves.items():
         columns = [
-            Column(f"{step[0].capitalize()}, {word}", ("physical-shift", kind, f"{metric}_{end}"), error)
+            Column(f"{step[0].capitalize()}, {word}", ("physical-shift", move, f"{metric}_{end}"), error)
             for metric, step in STEPS.items()
             for word, end in (("mean", "mean"), ("worst", "max"))
         ]
         caption = f"Moved by {title} before the acquisition: NMSE_eq of each step."
-        blocks.append(by_run(findings, findings.having("physical-shift", kind), columns, caption))
+        blocks.append(by_run(findings, findings.having("physical-shift", move), columns, caption))
     if moves:
-        panels = [_steps(findings, kind, title) for kind, title in moves.items()]
+        panels = [_steps(findings, move, title) for move, title in moves.items()]
         blocks.append(Figure(panels, f"NMSE_eq of each step: the median (mark), {SPREAD}.", findings.series))
     notes = [findings.get(series.name, "physical-shift", "note") for series in findings.series]
     if any(notes):
@@ -255,18 +255,18 @@ def motion(findings: ReconstructionFindings) -> Section:
     return Section("When the patient moves", text if blocks else "", blocks)
 
 
-def _steps(findings: ReconstructionFindings, kind: str, title: str) -> Panel:
+def _steps(findings: ReconstructionFindings, move: str, title: str) -> Panel:
     values = {
         series.number: {
-            step: _of_kind(findings.rows.cases(series.name, "physical-shift", metric), kind)
+            step: _of_moves(findings.rows.cases(series.name, "physical-shift", metric), move)
             for metric, (step, _) in STEPS.items()
         }
         for series in findings.series
     }
-    drawing = figures.spread_plot(f"steps-{kind}", values, [step for step, _ in STEPS.values()], "NMSE_eq", dot=0.5)
+    drawing = figures.spread_plot(f"steps-{move}", values, [step for step, _ in STEPS.values()], "NMSE_eq", dot=0.5)
     return Panel([Image(drawing, f"NMSE_eq by step and run, moved by {title}")], f"Moved by {title}")
 
 
-def _of_kind(found: Cases, kind: str) -> list[float]:
+def _of_moves(found: Cases, move: str) -> list[float]:
     whole = (found.shifts == found.shifts.round()).all(1)
-    return found.values[whole == (kind == "whole")].tolist()
+    return found.values[whole == (move == "whole")].tolist()

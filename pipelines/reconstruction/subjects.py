@@ -39,6 +39,10 @@ class Inference(NamedTuple):
 def infer(task: ReconstructionTask, sample: Sample, name: str) -> Inference:
     """Run the network on a batch of one, and look at how clear its choice of phases was.
 
+    While margins are recorded, a pool whose phase the content chooses runs as plain torch, since its kernel passes the
+    selector by; f(T x) is then computed with the kernel, where there is one. Both round alike: outputs that are equal
+    bit for bit are so across the two.
+
     Raises:
         InputError: the output is not finite.
     """
@@ -129,5 +133,5 @@ def pieces_of(dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
     inside = [protocol for protocol in protocols if protocol != "outside"]
     found = [Piece(volume.name, number, inside) for number, volume in enumerate(dataset.volumes) if inside]
     if "outside" in protocols:
-        found += [Piece(kind, None, ["outside"]) for kind in OUTSIDE if kind != dataset.own_kind]
+        found += [Piece(name, None, ["outside"]) for name in OUTSIDE if name != dataset.own_images]
     return found

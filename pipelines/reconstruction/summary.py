@@ -22,13 +22,13 @@ AGREEMENTS = ("psnr_eq", "ssim_eq")  # of identical outputs: infinite, and 1
 def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None) -> Summary:
     """Condense the rows of one run: by protocol, the quality of volumes and the errors of shifts.
 
-    Quality: mean and two standard deviations over volumes (CT: images). Identical outputs ("exact") enter no figure
+    Quality: mean and two standard deviations over volumes, or images. Identical outputs ("exact") enter no figure
     of PSNR_eq and SSIM_eq, what is undefined no figure of NMSE_eq ("n_blank" counts them, where there are some), and
     ties no figure but their count.
 
     Args:
         rows: of one run.
-        acquisitions: each volume's kind, such as CORPD_FBK, to give the plain quality for each kind as well.
+        acquisitions: by volume, such as CORPD_FBK, to give the plain quality by acquisition as well.
     """
     by_protocol: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -41,11 +41,11 @@ def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None
             summary[protocol] = _physical(found)
         else:
             summary[protocol] = _quality(found) | _shift_errors(found)
-    kinds = set((acquisitions or {}).values())
-    if "plain" in summary and acquisitions and len(kinds) > 1:
+    names = set((acquisitions or {}).values())
+    if "plain" in summary and acquisitions and len(names) > 1:
         summary["plain"]["by_acquisition"] = {
-            kind: _quality([row for row in by_protocol["plain"] if acquisitions[row.volume] == kind])
-            for kind in sorted(kinds)
+            name: _quality([row for row in by_protocol["plain"] if acquisitions[row.volume] == name])
+            for name in sorted(names)
         }
     return summary
 
@@ -70,10 +70,10 @@ def _shift_errors(rows: Sequence[Row]) -> Summary:
         return {}
     part = _counts(cases)
     part["n_exact"] = sum(row.status == "exact" for row in cases)
-    for metric, kinds in SHIFT_ERRORS.items():
+    for metric, statistics in SHIFT_ERRORS.items():
         found = _values(rows, metric)
         if found:
-            part |= {f"{metric}_{kind}": float(getattr(np, kind)(found)) for kind in kinds}
+            part |= {f"{metric}_{name}": float(getattr(np, name)(found)) for name in statistics}
     worst: dict[tuple[str, float | str], float] = {}
     for row in rows:
         if row.metric == "dpsnr" and row.status != "tie" and row.value != "":
@@ -99,15 +99,15 @@ def _values(rows: Sequence[Row], metric: str) -> list[float]:
 def _physical(rows: Sequence[Row]) -> Summary:
     """The errors of each step, for shifts by whole pixels and by fractions of one."""
     part: Summary = {}
-    for kind in ("whole", "fractional"):
-        found = [row for row in rows if _is_whole(row) == (kind == "whole")]
+    for move in ("whole", "fractional"):
+        found = [row for row in rows if _is_whole(row) == (move == "whole")]
         cases = [row for row in found if row.metric == "nmse_eq"]
         if cases:
-            part[kind] = _counts(cases)
+            part[move] = _counts(cases)
         for step in dict.fromkeys(row.metric for row in found):
             values = _values(found, step)
             if values:
-                part[kind] |= {f"{step}_mean": float(np.mean(values)), f"{step}_max": float(np.max(values))}
+                part[move] |= {f"{step}_mean": float(np.mean(values)), f"{step}_max": float(np.max(values))}
     return part
 
 

@@ -33,18 +33,19 @@ def open_data(config: Namespace) -> tuple[Any, Any, Any]:
         InputError: the settings cannot work, the data cannot be read, or the network cannot work with them.
     """
     check_settings(config)  # told before any data are read
-    train = open_dataset(config, "train", training=True)
-    val = open_dataset(config, "val")
-    test = val if config.evaluation.split == "val" else open_dataset(config, config.evaluation.split)
+    training_set = open_dataset(config, "train", training=True)
+    validation_set = open_dataset(config, "val")
+    split = config.evaluation.split
+    measured_set = validation_set if split == "val" else open_dataset(config, split)
     kind = TASKS[config.task].kind
-    kind.fit_to_data(config, train)
+    kind.fit_to_data(config, training_set)
     with torch.device("meta"):
         task = build_task(config)
-    for dataset in (train, val, test):
+    for dataset in (training_set, validation_set, measured_set):
         kind.check_data(dataset, task)
-    for dataset in (train, val):
+    for dataset in (training_set, validation_set):
         kind.check_targets(dataset)
-    return train, val, test
+    return training_set, validation_set, measured_set
 
 
 def check_settings(config: Namespace) -> None:

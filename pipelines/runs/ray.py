@@ -33,7 +33,7 @@ RETRIES = 3  # times that lost workers are replaced
 REFUSED = "refused.txt"
 
 
-def train_on_ray(config: Namespace, before: Namespace | None) -> None:
+def train_on_ray(config: Namespace, resumed_from: Namespace | None) -> None:
     """Train in N processes that Ray places, each in the state of its run folder's last checkpoint.
 
     The run folder must be on a disk that all nodes share. It is the state: when a worker or its node is lost, Ray
@@ -41,15 +41,15 @@ def train_on_ray(config: Namespace, before: Namespace | None) -> None:
 
     Args:
         config: of the training, with ``ray_workers``.
-        before: the configuration so far of a run that is resumed.
+        resumed_from: the configuration so far of a run that is resumed.
 
     Raises:
         InputError: what the user can mend; more workers than the cluster has room for.
         Interrupted: Ctrl-C; the last epoch is saved.
     """
-    folder = run_folder(config, before is not None)
-    if before is not None and (last := folder / "checkpoints" / "last.ckpt").exists():
-        check_state(before, config, read_checkpoint(last), config.ray_workers)
+    folder = run_folder(config, resumed_from is not None)
+    if resumed_from is not None and (last := folder / "checkpoints" / "last.ckpt").exists():
+        check_state(resumed_from, config, read_checkpoint(last), config.ray_workers)
     check_installed("--ray-workers")
     open_data(config)
     if config.ray_address is None:

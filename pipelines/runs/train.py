@@ -57,7 +57,7 @@ def train(argv: list[str], callbacks: Sequence[pl.Callback] = (), placement: Tre
 
 def train_configured(
     config: Namespace,
-    before: Namespace | None,
+    resumed_from: Namespace | None,
     callbacks: Sequence[pl.Callback] = (),
     placement: Tree | None = None,
 ) -> None:
@@ -65,25 +65,26 @@ def train_configured(
 
     Args:
         config: see :func:`configuration`.
-        before: of a run that is resumed.
+        resumed_from: the configuration so far, of a run that is resumed.
         callbacks: see :func:`train`.
         placement: see :func:`train`.
     """
     first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
     _set_threads(config.threads)
-    row, resumed = TASKS[config.task], before is not None
+    row, resumed = TASKS[config.task], resumed_from is not None
     if config.data is None and row.sample is not None and first:
         print(SAMPLE_NOTICE.format(**row.sample._asdict()), flush=True)
-    train, val, test = open_data(config)
+    training_set, validation_set, measured_set = open_data(config)
     pl.seed_everything(config.seed, verbose=False)
     task = build_task(config)
 
     folder = run_folder(config, resumed, first)
     recorder = RunRecorder(folder)
-    checkpoint, step = _last_checkpoint(folder, task, before, config) if before is not None else (None, 0)
+    checkpoint, step = _last_checkpoint(folder, task, resumed_from, config) if resumed_from is not None else (None, 0)
     started = pl.callbacks.LambdaCallback(on_train_start=lambda *_: _record_settings(folder, config))
     trainer = build_trainer(config, folder, [started, recorder, *callbacks], step, placement)
-    loaders = Loaders(train, val, config.dataset.batch_size, config.dataset.n_workers, config.seed)
+    dataset = config.dataset
+    loaders = Loaders(training_set, validation_set, dataset.batch_size, dataset.n_workers, config.seed)
     check_limits(config, loaders, trainer.world_size)
     if first:
         make_folder(folder)
@@ -92,16 +93,15 @@ def train_configured(
         remove_leftovers(folder)
         write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())
-        print(
-            f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters{_variant(config)}",
-            flush=True,
-        )
+        variant = f", sampling {config.network.sampling}" if "sampling" in config.network else ""
+        print(f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters{variant}", flush=True)
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:
         _record_settings(folder, config)  # also where nothing was left to train
         try:
             device = trainer.strategy.root_device
-            run = Run(folder.name, folder, _best(folder), config, row.kind, task.to(device), test)
+            best = folder / "checkpoints" / "best.ckpt"
+            run = Run(folder.name, folder, best, config, row.kind, task.to(device), measured_set)
             summary = finish(run)
             assert isinstance(trainer.logger, TensorBoardLogger)  # build_trainer's
             log_hyperparameters(trainer.logger, config, summary)
@@ -131,23 +131,23 @@ def configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
     Raises:
         InputError: unknown keys, values that cannot work, or a run that cannot be resumed so.
     """
-    resume, before = given_options(argv).get("resume"), None
+    resume, resumed_from = given_options(argv).get("resume"), None
     if resume is None:
         config = parse(argv)
     else:
         path = check_run_folder(Path(resume)) / "config.yaml"
-        before = load(path)
-        if given_options(argv).get("task", before.task) != before.task:
-            raise InputError(f"{resume} is a run of the task {before.task}: leave out --task")
+        resumed_from = load(path)
+        if given_options(argv).get("task", resumed_from.task) != resumed_from.task:
+            raise InputError(f"{resume} is a run of the task {resumed_from.task}: leave out --task")
         config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
         if config.out is not None:
             raise InputError("--resume goes on in the run's own folder: leave out --out")
-        check_changes(before, config)
+        check_changes(resumed_from, config)
         config.out = str(resume)
     TASKS[config.task].kind.resolve(config)
     if config.data is not None:
         config.data = str(Path(config.data).resolve())
-    return config, before
+    return config, resumed_from
 
 
 def _is_resume(argv: list[str], i: int) -> bool:
@@ -195,23 +195,16 @@ def build_trainer(
         raise InputError(f"the trainer settings cannot work: {one_line(error)}") from None
 
 
-def _last_checkpoint(folder: Path, task: TrainedTask, before: Namespace, config: Namespace) -> tuple[Path | None, int]:
+def _last_checkpoint(
+    folder: Path, task: TrainedTask, resumed_from: Namespace, config: Namespace
+) -> tuple[Path | None, int]:
     """The state to go on from and its step; (None, 0) where the run was stopped before its first epoch ended."""
     path = folder / "checkpoints" / "last.ckpt"
     if not path.exists():
         return None, 0
     checkpoint = read_state(task, path)
-    check_state(before, config, checkpoint)
+    check_state(resumed_from, config, checkpoint)
     return path, checkpoint["global_step"]
-
-
-def _variant(config: Namespace) -> str:
-    """What sets it apart from others of its size, where the network has such a setting."""
-    return f", sampling {config.network.sampling}" if "sampling" in config.network else ""
-
-
-def _best(folder: Path) -> Path:
-    return folder / "checkpoints" / "best.ckpt"
 
 
 def finish(run: AnyRun) -> dict[str, Value]:

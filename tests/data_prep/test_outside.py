@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import OUTSIDE, normalise, outside_images
+from data_prep import OUTSIDE, normalise, outside, outside_images
 from data_prep import bundled as samples
-from data_prep import unseen as outside
 from recon.errors import InputError
 
 SIZES = [(32, 32), (96, 64), (64, 160), (640, 368), (256, 256), (7, 9)]
@@ -26,7 +25,7 @@ def _no_network(monkeypatch):
 
 
 def test_kinds():
-    assert OUTSIDE == ("white-noise", "flat", "natural", "chest-ct", "brain-mri")
+    assert tuple(OUTSIDE) == tuple(outside._MAKERS) == ("white-noise", "flat", "natural", "chest-ct", "brain-mri")
     assert [(name, image.unique().tolist()) for name, image in outside_images("flat", (8, 9))] == [("flat", [1.0])]
 
 
@@ -65,7 +64,7 @@ def test_noise_is_white_and_a_function_of_seed_and_number():
 
 
 def test_only_noise_has_a_seed():
-    for kind in OUTSIDE[1:]:
+    for kind in [*OUTSIDE][1:]:
         pairs = zip(outside_images(kind, (32, 48), 0), outside_images(kind, (32, 48), 1), strict=True)
         assert all(torch.equal(a.image, b.image) for a, b in pairs)
 

@@ -134,7 +134,7 @@ def random_images(dataset: SliceDataset, in_shape: tuple[int, ...] | None = None
 def test_what_it_says_of_itself(case, dataset):
     assert dataset.title
     assert dataset.baseline == next(iter(dataset.baselines))
-    assert dataset.own_kind in OUTSIDE
+    assert dataset.own_images in OUTSIDE
     assert isinstance(dataset.per_image, bool)
     assert isinstance(dataset.transposed, bool)
     assert dataset.what_moves().endswith(".")
@@ -286,7 +286,7 @@ def test_the_sinogram_of_ct_is_what_was_measured(tmp_path):
 
 def members() -> dict[str, Any]:
     """All that a class declares to be a whole data set."""
-    attributes = {"title": "toy", "baselines": {"raw": "raw"}, "own_kind": "flat", "per_image": True}
+    attributes = {"title": "toy", "baselines": {"raw": "raw"}, "own_images": "flat", "per_image": True}
     methods = dict.fromkeys(SliceDataset.__abstractmethods__, lambda *_: None)
     return attributes | {"transposed": False} | methods
 

@@ -16,8 +16,8 @@ from skimage.metrics import structural_similarity
 
 from data_prep import FastMRIDataset
 from pipelines.commands.evaluate import main
+from pipelines.measuring.margins import TIE
 from pipelines.measuring.settings import Settings
-from pipelines.measuring.ties import TIE
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.task import batch_of
 from pipelines.runs.open import open_run

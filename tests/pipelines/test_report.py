@@ -34,6 +34,7 @@ DATA = "bundled sample, test split, simulated from magnitude"
 TYPICAL = {"stride": 3e-4, "lpf3": 4e-5, "aps": 0.0}  # NMSE_eq
 CIRCULAR = ("noise-0.1", "noise-0.5", "flip-vertical", "flip-horizontal", "white-noise", "natural", "chest-ct")
 BASELINES = {"zero-filled": "zero-filled", "fbp": "FBP", "tv": "TV"}
+DEFINITIONS = data_prep.LoDoPaBDataset.definitions
 EVERYTHING = ("plain", "shift", "all-phases", "physical-shift", "realistic-shift", "margins", *CIRCULAR)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -64,7 +65,9 @@ class Made:
             "device": "cpu",
             "versions": {"torch": "2.14.1", "monai": "1.6.1"},
         }
-        return evaluation_report(self.runs, self.summaries, self.rows, self.examples, settings, environment, BASELINES)
+        return evaluation_report(
+            self.runs, self.summaries, self.rows, self.examples, settings, environment, BASELINES, DEFINITIONS
+        )
 
     def page(self) -> str:
         return render_report(self.report())

@@ -35,10 +35,10 @@ class OutsideImage(NamedTuple):
     image: Tensor
 
 
-def outside_images(kind: str, size: Sequence[int], seed: int = 0) -> list[OutsideImage]:
-    """Return the images of one kind, to be normalised (`normalise`) and put before a network: four, but one flat one.
+def outside_images(name: str, size: Sequence[int], seed: int = 0) -> list[OutsideImage]:
+    """Return the images of one name, to be normalised (`normalise`) and put before a network: four, but one flat one.
 
-    - white-noise: independent N(0, 1) in each pixel; the only kind with negative values and with a seed.
+    - white-noise: independent N(0, 1) in each pixel; the only ones with negative values and with a seed.
     - flat: the value 1 everywhere, a tie for whatever network.
     - natural: photographs of scikit-image's wheel, grey, in [0, 1].
     - chest-ct: attenuation mu >= 0 in 1/m of four slices of the bundled test subject chest_c, evenly spaced;
@@ -50,18 +50,18 @@ def outside_images(kind: str, size: Sequence[int], seed: int = 0) -> list[Outsid
     with zeros. So all of `size` is filled with content wherever the image is large enough, and nothing is enlarged.
 
     Args:
-        kind: one of `OUTSIDE`.
+        name: one of `OUTSIDE`.
         size: (rows, columns) of the images.
         seed: of the white noise, which is a function of (seed, number of the image).
 
     Raises:
-        InputError: an unknown kind, a bad size, or an installation of scikit-image without its photographs.
+        InputError: an unknown name, a bad size, or an installation of scikit-image without its photographs.
     """
-    check_choice("kind of images", kind, _MAKERS)
+    check_choice("kind of images", name, _MAKERS)
     if len(size) != 2 or min(size) < 1:
         raise InputError(f"size is {list(size)}: give two whole numbers, rows and columns.")
     rows, columns = int(size[0]), int(size[1])
-    return _MAKERS[kind]((rows, columns), seed)
+    return _MAKERS[name]((rows, columns), seed)
 
 
 def _white_noise(size: tuple[int, int], seed: int) -> list[OutsideImage]:
@@ -99,7 +99,14 @@ _MAKERS: dict[str, Callable[[tuple[int, int], int], list[OutsideImage]]] = {
     "chest-ct": _chest_ct,
     "brain-mri": _brain_mri,
 }
-OUTSIDE = tuple(_MAKERS)
+OUTSIDE = {
+    "white-noise": "white noise",
+    "flat": "a flat image",
+    "natural": "natural images",
+    "chest-ct": "chest CT",
+    "brain-mri": "brain MRI",
+}
+"""The names of the images from outside, and what a reader is told that they are."""
 
 
 def _photograph(name: str) -> np.ndarray:
