@@ -4,11 +4,13 @@ A strided operation looks at every second pixel, say, and so at others when the 
 which ones: the image is aligned to them, the ordinary operation runs, and what goes up again is restored to its place.
 From the top down, each room using those below it:
 
-- :mod:`recon.networks`: U-Nets, ResNets, unrolled networks with the measurement inside; ``unet.py`` shows the idea
+- :mod:`recon.networks`: U-Nets, ResNets, unrolled networks with the measurement inside; the idea is
+  ``UNet._level_by_layers`` in ``unet.py``
 - :mod:`recon.metrics`: image quality and shift equivariance, as functions and as torchmetrics classes
 - :mod:`recon.physics`: the MRI and the CT measurement
-- :mod:`recon.layers`: ``phases`` (align, restore), ``selectors``, ``strided`` (pooling), blur, circular padding
-- :mod:`recon.kernels`: compiled loops for what is slow in plain torch; nothing needs them, README.md explains them
+- :mod:`recon.layers`: ``phases`` (align, restore), ``selectors``, ``strided`` (pooling, and why it need not align),
+  blur, circular padding
+- :mod:`recon.kernels`: compiled loops for what is slow in torch itself; nothing needs them, README.md explains them
 - :mod:`recon.errors`: what a user is told about input that cannot work
 
 Tensors in, tensors out: no file, no command line, no training loop.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.kernels import plain
+from recon.kernels import reference
 from recon.kernels.switches import must_be_differentiable
 
 
@@ -24,38 +24,40 @@ def _kernels(x: Tensor) -> ModuleType:
 
 
 @torch.library.custom_op("recon::join", mutates_args=())
-def join_op(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
-    """See :func:`join`."""
-    result: Tensor = _kernels(images[0]).join(images, phases, shifts, pads)
+def join_op(images: Sequence[Tensor], components: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """See :func:`shift_join_pad`."""
+    result: Tensor = _kernels(images[0]).join(images, components, shifts, pads)
     return result
 
 
-def join(
+def shift_join_pad(
     images: Sequence[Tensor],
-    phases: Tensor | None = None,
+    components: Tensor | None = None,
     shifts: Tensor | None = None,
     pads: Sequence[int] = (0, 0, 0, 0),
 ) -> Tensor:
-    """Concatenate the channels of images, the last of them shifted circularly, and pad circularly, in one pass.
+    """Shift the last of the images circularly, concatenate the channels of all, and pad circularly, in one pass.
+
+    Of a single image it is a shift (given ``shifts`` alone) or a circular pad (given ``pads`` alone).
 
     Args:
         images: each ``(batch, channel, rows, columns)``.
-        phases: one more image, by its phases in the order of pixel_shuffle:
+        components: one more image, by its polyphase components of stride 2 in the order of pixel_shuffle:
             ``(batch, 4 channel, rows / 2, columns / 2)``.
-        shifts: int64 ``(batch, 2)`` for the last image (``phases``, if given), or None.
+        shifts: int64 ``(batch, 2)`` for the last image (``components``, if given), or None.
         pads: (top, bottom, left, right).
 
     Returns:
         ``(batch, channels, rows + top + bottom, columns + left + right)``.
     """
-    result: Tensor = join_op(images, phases, shifts, pads)
+    result: Tensor = join_op(images, components, shifts, pads)
     return result
 
 
 @join_op.register_fake
-def _(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+def _(images: Sequence[Tensor], components: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
     (batch, _, rows, columns), (top, bottom, left, right) = images[0].shape, pads
-    n_channels = sum(x.shape[1] for x in images) + (0 if phases is None else phases.shape[1] // 4)
+    n_channels = sum(x.shape[1] for x in images) + (0 if components is None else components.shape[1] // 4)
     return images[0].new_empty(batch, n_channels, rows + top + bottom, columns + left + right)
 
 
@@ -63,13 +65,13 @@ def _(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pa
 def join_back_op(
     grad: Tensor,
     n_channels: Sequence[int],
-    by_phases: bool,
+    by_components: bool,
     size: Sequence[int],
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    """The adjoint of :func:`join`: what was copied is added back, an image for each number of channels."""
-    results: list[Tensor] = _kernels(grad).join_back(grad, n_channels, by_phases, size, shifts, pads)
+    """The adjoint of :func:`shift_join_pad`: what was copied is added back, an image for each number of channels."""
+    results: list[Tensor] = _kernels(grad).join_back(grad, n_channels, by_components, size, shifts, pads)
     return results
 
 
@@ -77,22 +79,23 @@ def join_back_op(
 def _(
     grad: Tensor,
     n_channels: Sequence[int],
-    by_phases: bool,
+    by_components: bool,
     size: Sequence[int],
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
     results = [grad.new_empty(grad.shape[0], n, *size) for n in n_channels]
-    if by_phases:
+    if by_components:
         results[-1] = grad.new_empty(grad.shape[0], 4 * n_channels[-1], size[0] // 2, size[1] // 2)
     return results
 
 
 def _join_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, phases, shifts, ctx.pads = inputs
-    ctx.n_channels, ctx.size, ctx.by_phases = [x.shape[1] for x in images], images[0].shape[2:], phases is not None
-    if phases is not None:
-        ctx.n_channels.append(phases.shape[1] // 4)
+    images, components, shifts, ctx.pads = inputs
+    ctx.n_channels, ctx.size = [x.shape[1] for x in images], images[0].shape[2:]
+    ctx.by_components = components is not None
+    if components is not None:
+        ctx.n_channels.append(components.shape[1] // 4)
     ctx.save_for_backward(*([] if shifts is None else [shifts]))
 
 
@@ -100,10 +103,10 @@ def _join_grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     saved = ctx.saved_tensors  # read once: a checkpoint computes them anew, and once only
     shifts = saved[0] if saved else None
     if must_be_differentiable(grad):
-        grads = plain.join_back(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
+        grads = reference.join_back(grad, ctx.n_channels, ctx.by_components, ctx.size, shifts, ctx.pads)
     else:
-        grads = join_back_op(grad, ctx.n_channels, ctx.by_phases, ctx.size, shifts, ctx.pads)
-    return (grads[:-1], grads[-1], None, None) if ctx.by_phases else (grads, None, None, None)
+        grads = join_back_op(grad, ctx.n_channels, ctx.by_components, ctx.size, shifts, ctx.pads)
+    return (grads[:-1], grads[-1], None, None) if ctx.by_components else (grads, None, None, None)
 
 
 join_op.register_autograd(_join_grad, setup_context=_join_setup)

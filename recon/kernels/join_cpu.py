@@ -11,39 +11,41 @@ from torch import Tensor
 from recon.kernels.planes_cpu import PLANES, Plane, Row, planes_of, run_over_planes
 from recon.kernels.runner import compiled
 
-PHASES = "number[:, :, :, ::1]"
+COMPONENTS = "number[:, :, :, ::1]"
 
 _inner = njit(nogil=True, error_model="numpy")
 
 
-def join(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
-    """Concatenate the channels of images, the last of them shifted (and by its phases, if so given), and pad."""
+def join(images: Sequence[Tensor], components: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """What :func:`recon.kernels.join.shift_join_pad` computes."""
     top, bottom, left, right = pads
     batch, _, rows, columns = images[0].shape
-    n_channels = [x.shape[1] for x in images] + ([] if phases is None else [phases.shape[1] // 4])
+    n_channels = [x.shape[1] for x in images] + ([] if components is None else [components.shape[1] // 4])
     result = images[0].new_empty(batch, sum(n_channels), rows + top + bottom, columns + left + right)
     targets = _targets(n_channels, shifts, (rows, columns), batch)
     for x, target in zip(images, targets, strict=False):
         run_over_planes(_place, (planes_of(x), *target), top, left, planes_of(result))
-    if phases is not None:
-        run_over_planes(_place_phases, (_phases_of(phases), *targets[-1]), top, left, planes_of(result))
+    if components is not None:
+        run_over_planes(_place_components, (_components_of(components), *targets[-1]), top, left, planes_of(result))
     return result
 
 
 def join_back(
     grad: Tensor,
     n_channels: Sequence[int],
-    by_phases: bool,
+    by_components: bool,
     size: Sequence[int],
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    """The adjoint of :func:`join`: an image of that size for each number of channels, the last one by its phases."""
+    """The adjoint: an image of that size for each number of channels, the last one by its components if so given."""
     batch, results = len(grad), []
     for i, (n, target) in enumerate(zip(n_channels, _targets(n_channels, shifts, size, batch), strict=True)):
-        if by_phases and i == len(n_channels) - 1:
+        if by_components and i == len(n_channels) - 1:
             results.append(grad.new_empty(batch, 4 * n, size[0] // 2, size[1] // 2))
-            run_over_planes(_collect_phases, (_phases_of(results[-1]), *target), pads[0], pads[2], planes_of(grad))
+            run_over_planes(
+                _collect_components, (_components_of(results[-1]), *target), pads[0], pads[2], planes_of(grad)
+            )
         else:
             results.append(grad.new_empty(batch, n, *size))
             run_over_planes(_collect, (planes_of(results[-1]), *target), pads[0], pads[2], planes_of(grad))
@@ -62,7 +64,7 @@ def _targets(
     return [(move, np.ascontiguousarray(part).reshape(-1)) for move, part in zip(moves, parts, strict=True)]
 
 
-def _phases_of(x: Tensor) -> np.ndarray:
+def _components_of(x: Tensor) -> np.ndarray:
     """``(batch, 4 channel, rows / 2, columns / 2)`` as ``(batch * channel, 4, rows / 2, columns / 2)``."""
     return x.detach().contiguous().view(-1, 4, *x.shape[2:]).numpy()
 
@@ -136,30 +138,32 @@ def _unweave(line: Row, even: Row, odd: Row) -> None:
         odd[j] = line[2 * j + 1]
 
 
-@compiled(f"{PHASES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
-def _place_phases(x: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, out: np.ndarray) -> None:
-    """:func:`_place` for planes given by their four phases, ``(plane, phase, rows / 2, columns / 2)``."""
+@compiled(f"{COMPONENTS}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
+def _place_components(
+    x: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, out: np.ndarray
+) -> None:
+    """:func:`_place` for planes given by their four components, ``(plane, component, rows / 2, columns / 2)``."""
     n_planes, _, n_rows, n_columns = x.shape
     line = np.empty(2 * n_columns, x.dtype)
     for p in range(n_planes):
         first = (-left - moves[p, 1]) % (2 * n_columns)
         for i in range(out.shape[1]):
             source = (i - top - moves[p, 0]) % (2 * n_rows)
-            half, phase = source // 2, 2 * (source % 2)
-            _weave(x[p, phase, half], x[p, phase + 1, half], line)
+            half, component = source // 2, 2 * (source % 2)
+            _weave(x[p, component, half], x[p, component + 1, half], line)
             _repeat(line, first, out[where[p], i])
 
 
-@compiled(f"{PHASES}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
-def _collect_phases(
+@compiled(f"{COMPONENTS}, int64[:, ::1], int64[::1], int64, int64, {PLANES}")
+def _collect_components(
     out: np.ndarray, moves: np.ndarray, where: np.ndarray, top: int, left: int, grad: np.ndarray
 ) -> None:
-    """The adjoint of :func:`_place_phases`."""
+    """The adjoint of :func:`_place_components`."""
     n_planes, _, n_rows, n_columns = out.shape
     line = np.empty(2 * n_columns, out.dtype)
     for p in range(n_planes):
         first = (-left - moves[p, 1]) % (2 * n_columns)
         for i in range(2 * n_rows):
             _collect_row(grad[where[p]], (i + top + moves[p, 0]) % (2 * n_rows), first, 2 * n_rows, line)
-            phase = 2 * (i % 2)
-            _unweave(line, out[p, phase, i // 2], out[p, phase + 1, i // 2])
+            component = 2 * (i % 2)
+            _unweave(line, out[p, component, i // 2], out[p, component + 1, i // 2])

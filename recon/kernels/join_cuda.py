@@ -11,38 +11,38 @@ from torch import Tensor
 from recon.kernels.tiles_cuda import collected, inner, kernel, launch, repeats_of, tile
 
 
-def join(images: Sequence[Tensor], phases: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
-    """Concatenate the channels of images, the last of them shifted (and by its phases, if so given), and pad."""
+def join(images: Sequence[Tensor], components: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
+    """What :func:`recon.kernels.join.shift_join_pad` computes."""
     top, bottom, left, right = pads
     batch, _, rows, columns = images[0].shape
-    n_channels = [x.shape[1] for x in images] + ([] if phases is None else [phases.shape[1] // 4])
+    n_channels = [x.shape[1] for x in images] + ([] if components is None else [components.shape[1] // 4])
     size = (rows + top + bottom, columns + left + right)
     result = images[0].new_empty(batch, sum(n_channels), *size)
-    sources = [*images] if phases is None else [*images, phases]
+    sources = [*images] if components is None else [*images, components]
     for i, (x, part) in enumerate(zip(sources, _parts(n_channels, shifts), strict=True)):
         numbers = (rows, columns, *size, top % rows, left % columns, *part[1:])
         x, halved = x.detach().contiguous(), i == len(images)
-        launch(_place, batch * n_channels[i], size, x, part[0], result, *numbers, PHASES=halved)
+        launch(_place, batch * n_channels[i], size, x, part[0], result, *numbers, COMPONENTS=halved)
     return result
 
 
 def join_back(
     grad: Tensor,
     n_channels: Sequence[int],
-    by_phases: bool,
+    by_components: bool,
     size: Sequence[int],
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    """The adjoint of :func:`join`: an image of that size for each number of channels, the last one by its phases."""
+    """The adjoint: an image of that size for each number of channels, the last one by its components if so given."""
     grad, results = grad.detach().contiguous(), []
     (batch, _, *padded), (rows, columns) = grad.shape, size
     for i, part in enumerate(_parts(n_channels, shifts)):
-        n, halved = n_channels[i], by_phases and i == len(n_channels) - 1
+        n, halved = n_channels[i], by_components and i == len(n_channels) - 1
         shape = (4 * n, rows // 2, columns // 2) if halved else (n, rows, columns)
         results.append(grad.new_empty(batch, *shape))
         numbers = (rows, columns, *padded, pads[0] % rows, pads[2] % columns, *part[1:])
-        constants = {"PHASES": halved, **repeats_of(padded, size)}
+        constants = {"COMPONENTS": halved, **repeats_of(padded, size)}
         launch(_collect, batch * n, size, grad, part[0], results[-1], *numbers, **constants)
     return results
 
@@ -56,10 +56,10 @@ def _parts(n_channels: Sequence[int], shifts: Tensor | None) -> Iterator[tuple[T
 
 
 @inner
-def _pixel(plane, i, j, rows, columns, PHASES: tl.constexpr):
-    """Where the pixel (i, j) of a plane lies in memory; with ``PHASES`` each plane is stored as its four phases."""
-    phase = (i % 2 * 2 + j % 2) * (rows // 2) * (columns // 2)
-    return plane * rows * columns + (phase + i // 2 * (columns // 2) + j // 2 if PHASES else i * columns + j)
+def _pixel(plane, i, j, rows, columns, COMPONENTS: tl.constexpr):
+    """Where the pixel (i, j) of a plane lies in memory; with ``COMPONENTS`` it is stored as its four components."""
+    start = (i % 2 * 2 + j % 2) * (rows // 2) * (columns // 2)
+    return plane * rows * columns + (start + i // 2 * (columns // 2) + j // 2 if COMPONENTS else i * columns + j)
 
 
 @inner
@@ -71,14 +71,14 @@ def _shift(shifts_ptr, sample, axis: tl.constexpr, size):
 @kernel
 def _place(
     x_ptr, shifts_ptr, out_ptr, rows, columns, out_rows, out_columns, top, left, channels, first, total,
-    PHASES: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    COMPONENTS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Shift and pad an image's planes, and write them as the channels from ``first`` on of ``total``."""
     plane, i, j, inside = tile(out_rows, out_columns, HEIGHT, WIDTH)
     sample = plane // channels
     row = (i + 2 * rows - top - _shift(shifts_ptr, sample, 0, rows)) % rows
     column = (j + 2 * columns - left - _shift(shifts_ptr, sample, 1, columns)) % columns
-    value = tl.load(x_ptr + _pixel(plane, row, column, rows, columns, PHASES), inside)
+    value = tl.load(x_ptr + _pixel(plane, row, column, rows, columns, COMPONENTS), inside)
     target = sample * total + first + plane % channels
     tl.store(out_ptr + target * out_rows * out_columns + i * out_columns + j, value, inside)
 
@@ -86,7 +86,7 @@ def _place(
 @kernel
 def _collect(
     grad_ptr, shifts_ptr, out_ptr, rows, columns, out_rows, out_columns, top, left, channels, first, total,
-    PHASES: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    COMPONENTS: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """The adjoint of :func:`_place`."""
     plane, i, j, inside = tile(rows, columns, HEIGHT, WIDTH)
@@ -95,4 +95,4 @@ def _collect(
     column = (j + columns + left + _shift(shifts_ptr, sample, 1, columns)) % columns
     grad_ptr += (sample * total + first + plane % channels) * out_rows * out_columns
     value = collected(grad_ptr, row, column, inside, rows, columns, out_rows, out_columns, DOWN, ACROSS, HEIGHT, WIDTH)
-    tl.store(out_ptr + _pixel(plane, i, j, rows, columns, PHASES), value, inside)
+    tl.store(out_ptr + _pixel(plane, i, j, rows, columns, COMPONENTS), value, inside)

@@ -1,6 +1,6 @@
-"""The sums of the metrics on a CPU; their equations, and the plain form, are in :mod:`recon.metrics.quality`.
+"""The sums of the metrics on a CPU; their equations, and the reference form, are in :mod:`recon.metrics.quality`.
 
-A loop goes over an image once and keeps a few rows, where plain torch would write whole images in float64. One thread
+A loop goes over an image once and keeps a few rows, where torch itself would write whole images in float64. One thread
 sums a slice, in one order: its numbers depend neither on the batch nor on the number of threads.
 """
 

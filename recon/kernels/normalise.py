@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.kernels import plain
+from recon.kernels import reference
 from recon.kernels.switches import must_be_differentiable
 
 
@@ -84,7 +84,7 @@ def _normalise_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 def _normalise_grad(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     x, weight, bias, statistics = ctx.saved_tensors
     if must_be_differentiable(grad):
-        grads = plain.normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.eps, ctx.slope, ctx.pad)
+        grads = reference.normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.eps, ctx.slope, ctx.pad)
     else:
         grads = normalise_back(grad, x, weight, bias, statistics, ctx.over, ctx.slope, ctx.pad)
     return *grads, None, None, None, None, None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.kernels import plain
+from recon.kernels import reference
 from recon.kernels.switches import must_be_differentiable
 
 
@@ -27,8 +27,8 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """2 x 2 circular max-pooling in each sample's phase of the most energy (l2 of the dense maximum, float64).
 
     Returns:
-        The pooled images ``(batch, channel, rows / 2, columns / 2)``, the phases int64 ``(batch,)``, and the place of
-        each maximum in its window, uint8: 0 to 3 in row-major order, the first one where there are several.
+        The pooled images ``(batch, channel, rows / 2, columns / 2)``, the phases int64 ``(batch,)``, and which
+        pixel of its window each maximum is, uint8: 0 to 3 in row-major order, the first one where there are several.
     """
     found: tuple[Tensor, Tensor, Tensor] = _kernels(x).pool(x)
     return found
@@ -60,7 +60,7 @@ def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor,
 def _pool_grad(ctx: Any, grad: Tensor, *_: Any) -> Tensor:
     phase, where = ctx.saved_tensors
     if must_be_differentiable(grad):
-        return plain.pool_back(grad, phase, where)
+        return reference.pool_back(grad, phase, where)
     return pool_back(grad, phase, where)
 
 

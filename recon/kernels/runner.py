@@ -84,7 +84,7 @@ def parallel_for(loop: Callable[[int, int], None], n: int, work: int, work_per_t
     bounds = list(pairwise([n * part // n_threads for part in range(n_threads + 1)]))
     openmp = _openmp()
     if openmp is None:
-        for done in [_pool(os.getpid(), n_threads).submit(loop, *part) for part in bounds]:
+        for done in [_threads(os.getpid(), n_threads).submit(loop, *part) for part in bounds]:
             done.result()
         return
     failed: list[BaseException] = []
@@ -116,8 +116,8 @@ def run_jobs(function: Callable[..., object], jobs: Iterable[tuple[Any, ...]]) -
         for job in jobs:
             function(*job)
     else:
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(lambda job: function(*job), jobs))
+        with ThreadPoolExecutor(n_threads) as threads:
+            list(threads.map(lambda job: function(*job), jobs))
 
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -133,6 +133,6 @@ def _openmp() -> ctypes.CDLL | None:
 
 
 @cache
-def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
+def _threads(process: int, n_threads: int) -> ThreadPoolExecutor:
     """Threads for a process; one that forked gets its own."""
     return ThreadPoolExecutor(n_threads)

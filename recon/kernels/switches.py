@@ -1,4 +1,8 @@
-"""Which form runs: the compiled loops, or plain torch. This module is asked, and nothing else decides."""
+"""What decides for everybody whether compiled loops run or the reference forms in torch: machine, switches, transforms.
+
+A caller asks here first, and then decides what only it knows, such as whether there is a kernel for a pool of its
+settings. README.md beside this file lists all callers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _this_thread = threading.local()
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether there are kernels for images like ``x``, and nobody switched them off; else the plain form must run.
+    """Whether there are kernels for images like ``x``, and nobody switched them off; else the reference form must run.
 
     Args:
         x: there are kernels for ``(batch, channel, rows, columns)`` of float32 or float64 on a CPU; and on CUDA, where
@@ -51,10 +55,10 @@ def switched_off() -> bool:
 
 @contextmanager
 def use_kernels(use: bool) -> Iterator[None]:
-    """Run the compiled loops or the plain forms, in this thread and until the end of the block.
+    """Run the compiled loops or the reference forms, in this thread and until the end of the block.
 
     Args:
-        use: False for the plain forms; True for the loops, where there are any.
+        use: False for the reference forms; True for the loops, where there are any.
     """
     before = switched_off()
     _this_thread.switched_off = not use

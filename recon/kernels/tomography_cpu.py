@@ -1,4 +1,4 @@
-"""The functions of :mod:`recon.kernels.tomography_plain` on a CPU, with the batch as the last axis.
+"""The functions of :mod:`recon.kernels.tomography_reference` on a CPU, with the batch as the last axis.
 
 The weights of a pixel and a ray are computed once for all slices, and the innermost loop, over LANES slices, becomes
 vector instructions. Its operations are those of IEEE arithmetic in a fixed order (no fastmath), so that a slice's
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels.runner import compiled, run_jobs
-from recon.kernels.tomography_plain import Footprint, filter_length
+from recon.kernels.tomography_reference import Footprint, filter_length
 
 LANES = 32
 """How many slices are computed together, 128 bytes of float32: 2 cost as much as 32. A single one has its own loop."""

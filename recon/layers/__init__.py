@@ -2,7 +2,8 @@
 
 - ``phases``: polyphase components; align, restore and decimate
 - ``selectors``: which component each sample keeps, and by which margin
-- ``strided``: max-pooling on that component's grid, and what stands around any other strided operation
+- ``strided``: max-pooling on that component's grid, why that need not align, and what
+  stands around any other strided operation
 - ``lowpass``, ``padding``, ``normalisation``: the blur, circular padding, normalisation and activation in one pass
 - ``spectrum``: band-limited signals; ``tracing``: for torch.fx
 """
@@ -10,10 +11,10 @@
 from recon.kernels.switches import use_kernels
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.normalisation import can_fuse, normalise_activate
-from recon.layers.padding import circular_pad, is_circular, is_plain, set_padding_mode
+from recon.layers.padding import circular_pad, is_circular, is_unmodified, set_padding_mode
 from recon.layers.phases import (
     align,
-    check_sizes,
+    check_multiples,
     circular_shift,
     decimate,
     merge_phases,
@@ -21,7 +22,7 @@ from recon.layers.phases import (
     restore,
     split_phases,
 )
-from recon.layers.selectors import FixedPhase, MaxNorm, Place, phase_margin, record_margins
+from recon.layers.selectors import FixedPhase, MaxNorm, StridedOperation, phase_margin, record_margins
 from recon.layers.strided import PolyphaseMaxPool, PolyphaseSampling
 from recon.layers.tracing import one_node
 
@@ -29,17 +30,17 @@ __all__ = [
     "BinomialBlur",
     "FixedPhase",
     "MaxNorm",
-    "Place",
     "PolyphaseMaxPool",
     "PolyphaseSampling",
+    "StridedOperation",
     "align",
     "can_fuse",
-    "check_sizes",
+    "check_multiples",
     "circular_pad",
     "circular_shift",
     "decimate",
     "is_circular",
-    "is_plain",
+    "is_unmodified",
     "merge_phases",
     "normalise_activate",
     "one_node",

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.kernels import plain
-from recon.kernels.join import join
+from recon.kernels import reference
+from recon.kernels.join import shift_join_pad
 from recon.kernels.switches import has_kernels, runs_eagerly
 
 Pads = Sequence[tuple[int, int]]
@@ -20,7 +20,7 @@ PADDING_MODES = ("circular", "zeros")
 
 
 def _regions(size: Sequence[int], pads: Pads) -> Iterator[tuple[Any, Any]]:
-    """Pairs (where in the padded tensor, where in the plain one), the centre first."""
+    """Pairs (where in the padded tensor, where in the one that is padded), the centre first."""
     axes = []
     for n, (left, right) in zip(size, pads, strict=True):
         parts = [(slice(left, left + n), slice(0, n))]
@@ -50,7 +50,7 @@ class _CircularPad(torch.autograd.Function):
         if runs_eagerly(grad):
             return _CircularPadBackward.apply(grad, ctx.size, ctx.pads), None
         x = grad.new_zeros(*grad.shape[: -len(ctx.pads)], *ctx.size)
-        return torch.func.vjp(lambda x: plain.pad(x, ctx.pads), x)[1](grad)[0], None
+        return torch.func.vjp(lambda x: reference.pad(x, ctx.pads), x)[1](grad)[0], None
 
 
 class _CircularPadBackward(torch.autograd.Function):
@@ -79,22 +79,24 @@ def circular_pad(x: Tensor, pads: Pads) -> Tensor:
 
     Returns:
         ``(batch, channel, *(left + size + right))``.
+
+    There are three forms, with one result: which runs when is in the table of recon/kernels/README.md.
     """
     if not any(a or b for a, b in pads):
         return x
     size = x.shape[-len(pads) :]
     if len(pads) == 2 and has_kernels(x):
-        return join([x], pads=[*pads[0], *pads[1]])
+        return shift_join_pad([x], pads=[*pads[0], *pads[1]])
     if runs_eagerly(x) and all(a <= n and b <= n for n, (a, b) in zip(size, pads, strict=True)):
         return _CircularPad.apply(x, tuple(pads))
-    return plain.pad(x, pads)
+    return reference.pad(x, pads)
 
 
 torch.fx.wrap("circular_pad")  # torch.fx records a call as one node; see recon.layers.tracing
 
 
 class _CircularConv(nn.modules.conv._ConvNd):
-    """A convolution that pads circularly by its own ``padding``; parameters and state dict are the plain one's."""
+    """A convolution that pads circularly by its own ``padding``; parameters and state dict are torch's."""
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.padding, str):
@@ -166,7 +168,7 @@ _CIRCULAR: dict[type, type] = {
     nn.ConvTranspose2d: CircularConvTranspose2d,
     nn.ConvTranspose3d: CircularConvTranspose3d,
 }
-_PLAIN = {circular: plain for plain, circular in _CIRCULAR.items()}
+_OF_TORCH = {circular: torchs for torchs, circular in _CIRCULAR.items()}
 
 
 def is_circular(convolution: nn.Module) -> bool:
@@ -174,8 +176,8 @@ def is_circular(convolution: nn.Module) -> bool:
     return isinstance(convolution, _CircularConv | _CircularConvTranspose)
 
 
-def is_plain(convolution: nn.Module) -> bool:
-    """Whether a 2-D (transposed) convolution computes what its class says, and not what a subclass makes of it."""
+def is_unmodified(convolution: nn.Module) -> bool:
+    """Whether a 2-D (transposed) convolution runs torch's forward or ours here, and not one of somebody's subclass."""
     forwards = (nn.Conv2d.forward, _CircularConv.forward, nn.ConvTranspose2d.forward, _CircularConvTranspose.forward)
     return isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d) and type(convolution).forward in forwards
 
@@ -193,7 +195,7 @@ def set_padding_mode(module: nn.Module, mode: str) -> Any:
         InputError: an unknown mode.
     """
     check_choice("padding", mode, PADDING_MODES)
-    classes = _CIRCULAR if mode == "circular" else _PLAIN
+    classes = _CIRCULAR if mode == "circular" else _OF_TORCH
     for child in module.modules():
         if type(child) in classes:
             child.__class__ = classes[type(child)]

@@ -2,7 +2,7 @@
 
 For a stride s and an offset r in {0..s-1}^d the polyphase component is x_r[n] = x[s n + r]. A *phase* names one
 component per sample: an int64 tensor ``(batch,)`` that counts the offsets in row-major order, or None for
-offset 0 in every sample (the plain strided grid, for which nothing needs to move).
+offset 0 in every sample (the ordinary strided grid, for which nothing needs to move).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.kernels import plain
-from recon.kernels.join import join
+from recon.kernels import reference
+from recon.kernels.join import shift_join_pad
 from recon.kernels.switches import has_kernels, runs_eagerly
 
 AXES = ("depth", "height", "width")
@@ -20,7 +20,7 @@ AXES = ("depth", "height", "width")
 Phase = Tensor | None
 
 
-def check_sizes(size: torch.Size | tuple[int, ...], multiple: int) -> None:
+def check_multiples(size: torch.Size | tuple[int, ...], multiple: int) -> None:
     """Refuse spatial sizes that are not multiples of the (total) stride.
 
     Raises:
@@ -48,7 +48,7 @@ def split_phases(x: Tensor, stride: int) -> Tensor:
     """
     spatial = x.shape[2:]
     d = len(spatial)
-    check_sizes(spatial, stride)
+    check_multiples(spatial, stride)
     x = x.reshape(*x.shape[:2], *(part for n in spatial for part in (n // stride, stride)))
     offsets, positions = range(3, 3 + 2 * d, 2), range(2, 2 + 2 * d, 2)
     return x.permute(0, *offsets, 1, *positions).flatten(1, d)
@@ -95,8 +95,8 @@ class _CircularShift(torch.autograd.Function):
 
 def _roll_samples(x: Tensor, shifts: Tensor) -> Tensor:
     if x.device.type != "cpu":
-        return plain.shift(x, shifts)
-    dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a plain copy
+        return reference.shift(x, shifts)
+    dims = tuple(range(1, x.dim() - 1))  # reading the shifts costs nothing here, and a roll is a copy
     return torch.stack([sample.roll(shift, dims) for sample, shift in zip(x, shifts.tolist(), strict=True)])
 
 
@@ -109,16 +109,18 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
 
     Returns:
         Shape and dtype of ``x``. Differentiable in ``x``; without a host-device sync on a GPU.
+
+    There are three forms, with one result: which runs when is in the table of recon/kernels/README.md.
     """
     if shifts.shape != (x.shape[0], x.dim() - 2):
         raise ValueError(f"shifts have shape {tuple(shifts.shape)}, expected {(x.shape[0], x.dim() - 2)}")
     if has_kernels(x):
-        return join([x], shifts=shifts)
-    return _CircularShift.apply(x, shifts) if runs_eagerly(x) else plain.shift(x, shifts)
+        return shift_join_pad([x], shifts=shifts)
+    return _CircularShift.apply(x, shifts) if runs_eagerly(x) else reference.shift(x, shifts)
 
 
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:
-    """Shift each sample circularly by minus its phase's offset, so that a plain strided op samples that phase.
+    """Shift each sample circularly by minus its phase's offset, so that an ordinary strided operation samples it.
 
     Args:
         x: ``(batch, channel, *spatial)``.
@@ -184,7 +186,8 @@ def _place_by_index(y: Tensor, phase: Tensor, stride: int) -> Tensor:
 def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:
     """Keep the polyphase component that the phase names: y[n] = x[stride n + r].
 
-    Equal to plain striding of the aligned input, without moving what is dropped.
+    Equal to striding the aligned input, ``align(x, phase, stride)[..., ::stride, ::stride]``, without moving what is
+    dropped. There are two forms, with one result: which runs when is in the table of recon/kernels/README.md.
 
     Args:
         x: ``(batch, channel, *spatial)``.
@@ -194,7 +197,7 @@ def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:
     Returns:
         ``(batch, channel, *spatial / stride)``.
     """
-    check_sizes(x.shape[2:], stride)
+    check_multiples(x.shape[2:], stride)
     if phase is None:
         return x[(slice(None), slice(None)) + (slice(None, None, stride),) * (x.dim() - 2)]
     return _Decimate.apply(x, phase, stride) if runs_eagerly(x) else _pick_by_index(x, phase, stride)

@@ -4,8 +4,9 @@ A selector is a module ``selector(x, stride) -> phase``. The law it must obey fo
 is equivariant to permuting the components and invariant to circular shifts inside a component.
 
 It has an attribute ``score_on``, which says what it looks at: the dense "output" of the operation that is about to be
-decimated, or its "input". It may have two methods: ``check(place)`` refuses a :class:`Place` where it cannot choose,
-and ``score(x, stride) -> (batch, phase)``, of which the largest is chosen, lets :func:`record_margins` watch it.
+decimated, or its "input". It may have two methods: ``check(operation)`` refuses a :class:`StridedOperation` for which
+it cannot choose, and ``score(x, stride) -> (batch, phase)``, of which the largest is chosen, lets
+:func:`record_margins` watch it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ CRITERIA = ("l1", "l2", "linf", "l1_min", "l2_min", "linf_min")
 SCORE_ON = ("output", "input")
 
 
-class Place(NamedTuple):
-    """A strided operation of a network, as far as it decides whether a selector can score its output.
+class StridedOperation(NamedTuple):
+    """What of a strided operation decides whether a selector can score its output.
 
     Attributes:
         stride: the stride s.
@@ -40,7 +41,7 @@ class Place(NamedTuple):
 
 
 class FixedPhase(nn.Module):
-    """The plain strided grid: offset 0 for every sample, whatever the content (phase None)."""
+    """The ordinary strided grid: offset 0 for every sample, whatever the content (phase None)."""
 
     score_on = "input"
 
@@ -72,8 +73,8 @@ class MaxNorm(nn.Module):
         check_choice("score_on", score_on, SCORE_ON)
         self.criterion, self.score_on = criterion, score_on
 
-    def check(self, place: Place) -> None:
-        """Refuse a place whose components have equal scores for any input.
+    def check(self, operation: StridedOperation) -> None:
+        """Refuse an operation whose components have equal scores for any input.
 
         Raises:
             InputError: scores of the output that tie: linf of a dense max-pool, whose maximum stands in every
@@ -82,12 +83,13 @@ class MaxNorm(nn.Module):
         norm = self.criterion.removesuffix("_min")
         if self.score_on == "input":
             return
-        if norm == "l1" and place.blurred and place.stride == 2:
+        if norm == "l1" and operation.blurred and operation.stride == 2:
             raise InputError(
                 "l1 cannot choose a phase of a blurred image: the blur removes the frequency by which the sums of "
                 "positive values differ; use criterion l2, or score_on input"
             )
-        if norm == "linf" and not place.blurred and place.pool_size is not None and place.pool_size >= place.stride:
+        pooled = operation.pool_size is not None and operation.pool_size >= operation.stride
+        if norm == "linf" and pooled and not operation.blurred:
             raise InputError(
                 "linf cannot choose a phase of a max-pooled image, whose maximum stands in all of them: "
                 "use criterion l2 or l1, or score_on input"

@@ -13,8 +13,8 @@ from recon.kernels.pool import pool
 from recon.kernels.switches import has_kernels
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.padding import PADDING_MODES, circular_pad
-from recon.layers.phases import Phase, align, check_sizes, decimate
-from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm, Place
+from recon.layers.phases import Phase, align, check_multiples, decimate
+from recon.layers.selectors import SCORE_ON, FixedPhase, MaxNorm, StridedOperation
 from recon.layers.tracing import one_node
 
 torch.fx.wrap("align")  # torch.fx records a call of each of these as one node; see recon.layers.tracing
@@ -43,8 +43,9 @@ class PolyphaseSampling(nn.Module):
         y, phase = sampling.after(y, phase)
         z = sampling.beside(x, phase)  # another branch on the same grid, if there is one
 
-    A selector that scores the input chooses in ``before``; one that scores the output chooses in ``after``, from the
-    dense map, blurred if there is a low-pass. It holds no state.
+    A selector that scores the input chooses in ``before``, which aligns x; ``after`` hands the phase on. One that
+    scores the output (the usual setting) chooses in ``after``, from the dense map, blurred if there is a low-pass:
+    ``before`` does nothing then, and its phase None says that x has not been moved. It holds no state.
 
     Args:
         stride: the stride s >= 2.
@@ -72,20 +73,32 @@ class PolyphaseSampling(nn.Module):
             raise InputError(f"the selector {name} does not say what it scores: set its score_on to output or input")
         check = getattr(self.selector, "check", None)
         if check is not None:
-            check(Place(stride, self._blurs, pool_size))
+            check(StridedOperation(stride, self._blurs, pool_size))
 
     @property
     def _blurs(self) -> bool:
         return self.lowpass is not None and self.lowpass.size > 1
 
     @property
+    def _scores_output(self) -> bool:
+        return bool(self.selector.score_on == "output")
+
+    @property
     def dense(self) -> bool:
         """Whether the operation must run with stride 1, because its dense output is blurred or scored."""
-        return self.lowpass is not None or self.selector.score_on == "output"
+        return self.lowpass is not None or self._scores_output
 
     def before(self, x: Tensor) -> tuple[Tensor, Phase]:
-        """Align the input ``(batch, channel, *spatial)`` if it is what the selector scores."""
-        if self.selector.score_on == "output":
+        """Align the input if it is what the selector scores; else leave it as it is.
+
+        Args:
+            x: ``(batch, channel, *spatial)``.
+
+        Returns:
+            The input for the operation, the shape of ``x``, and the phase ``(batch,)`` by which it was aligned; None
+            if it was not moved.
+        """
+        if self._scores_output:
             return x, None
         phase = self.selector(x, self.stride)
         return align(x, phase, self.stride), phase
@@ -103,7 +116,7 @@ class PolyphaseSampling(nn.Module):
         Raises:
             InputError: a blurred side of 2 pixels at stride 2 is to be scored: it is constant, a tie for any input.
         """
-        if self.selector.score_on == "output":
+        if self._scores_output:
             if self._blurs and self.stride == 2:
                 check_blurred_sizes(y.shape[2:])
             y = y if self.lowpass is None else self.lowpass(y)
@@ -123,19 +136,20 @@ class PolyphaseSampling(nn.Module):
         """
         if not self.dense:
             return x
-        moves = phase if self.selector.score_on == "output" else None
+        still_to_move = phase if self._scores_output else None  # otherwise ``before`` has aligned x
         if self.lowpass is None:
-            return decimate(x, moves, self.stride)
-        return self.lowpass(align(x, moves, self.stride), self.stride)
+            return decimate(x, still_to_move, self.stride)
+        return self.lowpass(align(x, still_to_move, self.stride), self.stride)
 
 
 class PolyphaseMaxPool(PolyphaseSampling):
     """Max-pooling with stride, on the grid that the selector chooses, after an optional low-pass.
 
-    With P the stride-1 pooling and B the blur, the dense map is B(P(x)). A selector that scores the output picks a
-    component of it; one that scores the input aligns x first and runs the strided operation. Both are equally
-    equivariant: shifting x by t shifts the output by floor((t + r) / stride), and the phase takes the rest.
-    FixedPhase and no blur is ``nn.MaxPool`` itself.
+    With P the stride-1 pooling and B the blur, the dense map is B(P(x)). By default the selector scores the output:
+    it picks a component of the dense map, so that nothing has to be moved and ``align`` is not called. That equals
+    aligning the input and striding, decimate(P(x), phase) = P_strided(align(x, phase)), which is what runs where the
+    selector scores the input. Both are equally equivariant: shifting x by t shifts the output by
+    floor((t + r) / stride), and the phase takes the rest. FixedPhase and no blur is ``nn.MaxPool`` itself.
 
     Args:
         spatial_dims: 1, 2 or 3.
@@ -186,13 +200,13 @@ class PolyphaseMaxPool(PolyphaseSampling):
             pooled, phase, _ = pool(x)  # the same in fewer passes
             return pooled, phase
         x, phase = self.before(x)
-        y = self._pool(x, 1 if self.dense else self.stride)
+        y = self._maximum(x, 1 if self.dense else self.stride)
         return self.after(y, phase)
 
     def _check_size(self, size: Sequence[int]) -> None:
         if self.padding_mode == "circular" or not isinstance(self.selector, FixedPhase):
-            check_sizes(tuple(size), self.stride)
-        if self.selector.score_on == "output" and any(side <= self.kernel_size for side in size):
+            check_multiples(tuple(size), self.stride)
+        if self._scores_output and any(side <= self.kernel_size for side in size):
             raise InputError(
                 f"an image side of {min(size)} pixels pools to one, whose maximum stands in every phase (a tie "
                 "for any input): use a larger image, fewer levels, or score_on input"
@@ -206,7 +220,7 @@ class PolyphaseMaxPool(PolyphaseSampling):
         papers = (selector.criterion, selector.score_on) == ("l2", "output")
         return papers and not selector._forward_hooks and has_kernels(x)
 
-    def _pool(self, x: Tensor, stride: int) -> Tensor:
+    def _maximum(self, x: Tensor, stride: int) -> Tensor:
         d, k = self.spatial_dims, self.kernel_size
         if stride == k and self.padding == 0:
             return (F.max_pool1d, F.max_pool2d, F.max_pool3d)[d - 1](x, k)

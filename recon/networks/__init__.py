@@ -1,7 +1,7 @@
 """Networks: layers put together.
 
 Images to images
-    ``unet``: the U-Net, plain, anti-aliased or exactly equivariant; ``fused``: its levels in fewer passes, by kernels.
+    ``unet``: the U-Net, plain, anti-aliased or exactly equivariant; ``fused``: the same in fewer passes, by kernels.
     ``alias_free``: a U-Net that commutes with every translation. ``complex_images``: either on complex images.
 Measurements to images
     ``varnet``, ``modl``: unrolled networks around such U-Nets. ``centred``: any network, aligned as a whole.

@@ -10,7 +10,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import check_sizes, set_padding_mode
+from recon.layers import check_multiples, set_padding_mode
 from recon.layers.spectrum import Quadratic, resample
 
 
@@ -94,7 +94,7 @@ class AliasFreeUNet(nn.Module):
         Raises:
             InputError: a side is not a multiple of the total stride.
         """
-        check_sizes(x.shape[2:], self.total_stride)
+        check_multiples(x.shape[2:], self.total_stride)
         x = resample(x, x.shape[2:])
         y = self.head(self._level(0, x))
         return x + y if self.residual else y

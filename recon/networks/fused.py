@@ -1,8 +1,8 @@
-"""A level of the U-Net in fewer passes over memory, by kernels. What it computes is what ``UNet._level`` says.
+"""A level of the U-Net in fewer passes over memory, by kernels. It computes what ``UNet._level_by_layers`` says.
 
 Normalisation, activation and padding are one pass. On the way up, the shift that restores, the concatenation and the
-padding are one pass too; the transposed convolution before it is a matrix product, whose phases that pass puts into
-their places.
+padding are one pass too; the transposed convolution before it is a matrix product that gives the polyphase components
+of its output, which that pass interleaves.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from recon.kernels.join import join
+from recon.kernels.join import shift_join_pad
 from recon.kernels.switches import has_kernels
-from recon.layers import can_fuse, is_circular, is_plain, normalise_activate, phase_offsets
+from recon.layers import can_fuse, circular_pad, is_circular, is_unmodified, normalise_activate, phase_offsets
 from recon.layers.phases import Phase
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def can_run(network: UNet, level: int, x: Tensor) -> bool:
-    """Whether :func:`run` may stand for the plain level.
+    """Whether :func:`run` may stand for ``UNet._level_by_layers``.
 
     Args:
         network: whose level it is.
@@ -33,36 +33,37 @@ def can_run(network: UNet, level: int, x: Tensor) -> bool:
         x: what the level is given.
 
     Returns:
-        True where there are kernels for x, and the level's blocks are MONAI's, of layers that the kernels know, and
-        without a hook that would want to see what passes between these.
+        True where there are kernels for x (which :mod:`recon.kernels.switches` knows), and the level's blocks are
+        MONAI's, of layers that the kernels know, outside autocast, without a dropout at work, and without a hook that
+        would want to see what passes between the layers.
     """
     blocks = [network.encoders[level], *network.decoders[level : level + 1]]
     return has_kernels(x) and all(_can_fuse(block, x) for block in blocks)
 
 
 def run(network: UNet, level: int, x: Tensor) -> Tensor:
-    """The level; arguments and result are those of ``UNet._level``."""
+    """The level; arguments and result are those of ``UNet._level_by_layers``."""
     encoder: Any = network.encoders[level]
-    pads = _pads(encoder)
-    fine = _convolve_twice(encoder, join([x], pads=pads) if any(pads) else x)
+    fine = _convolve_twice(encoder, circular_pad(x, [(_padding(encoder.conv_0),) * 2] * 2))
     if level == network.n_levels:
         return fine
     coarse, phase = network.pools[level](fine)
     coarse = network._level(level + 1, coarse)
-    decoder, shifts = network.decoders[level], _shifts(network, phase, coarse)
-    phases = upsample_phases(network.ups[level], coarse) if isinstance(network.lowpass, nn.Identity) else None
-    images = [fine] if phases is not None else [fine, network.lowpass(network.ups[level](coarse))]
-    return _convolve_twice(decoder, join(images, phases, shifts, _pads(decoder)))
+    decoder: Any = network.decoders[level]
+    components = upsample_components(network.ups[level], coarse) if isinstance(network.lowpass, nn.Identity) else None
+    images = [fine] if components is not None else [fine, network.lowpass(network.ups[level](coarse))]
+    shifts, pads = _shifts(network, phase, coarse), [_padding(decoder.conv_0)] * 4
+    return _convolve_twice(decoder, shift_join_pad(images, components, shifts, pads))
 
 
 def _shifts(network: UNet, phase: Phase, coarse: Tensor) -> Tensor | None:
-    """By how many pixels each sample is shifted: its phase's offsets, as in restore, and the network's landing."""
+    """By how many pixels each sample is shifted: its phase's offsets, as in restore, and ``up_offset``."""
     shifts = None if phase is None else phase_offsets(phase, network.stride, 2)
-    if not network.landing:
+    if not network.up_offset:
         return shifts
     if shifts is None:
         shifts = torch.zeros(len(coarse), 2, dtype=torch.int64, device=coarse.device)
-    return shifts + network.landing
+    return shifts + network.up_offset
 
 
 def _can_fuse(block: Any, x: Tensor) -> bool:
@@ -70,8 +71,14 @@ def _can_fuse(block: Any, x: Tensor) -> bool:
     if type(block) is not TwoConv or _is_watched(block):
         return False
     parts: tuple[Any, Any] = (block.conv_0, block.conv_1)
-    known = all(is_plain(part.conv) and can_fuse(x, part.adn.N, part.adn.A) for part in parts)
+    known = all(_is_known(part.conv) and can_fuse(x, part.adn.N, part.adn.A) for part in parts)
     return known and not any(_drops(part.adn) for part in parts)
+
+
+def _is_known(convolution: Any) -> bool:
+    """Whether it computes what torch or we say, and pads all sides alike if it pads circularly."""
+    padding = convolution.padding
+    return is_unmodified(convolution) and (padding == (padding[0],) * 2 or not is_circular(convolution))
 
 
 def _drops(adn: Any) -> bool:
@@ -85,39 +92,39 @@ def _is_watched(module: nn.Module) -> bool:
     return _has_any_global_hook() or any(getattr(m, name) for m in module.modules() for name in hooks)
 
 
-def _pads(block: Any) -> list[int]:
-    """By how much a block's input is padded circularly: by its first convolution's own padding, 1, or not at all."""
-    return [int(is_circular(block.conv_0.conv))] * 4
+def _padding(part: Any) -> int:
+    """By how many pixels on each side the input of a convolution is to be padded circularly."""
+    return int(part.conv.padding[0]) if is_circular(part.conv) else 0
 
 
 def _convolve_twice(block: Any, x: Tensor) -> Tensor:
-    """A block of two convolutions on its padded input."""
-    pad = _pads(block)[0]
-    return _convolve(block.conv_1, _convolve(block.conv_0, x, padded=pad, pad=pad), padded=pad, pad=0)
+    """A block of two convolutions on its input, padded by :func:`_padding` of the first."""
+    return _convolve(block.conv_1, _convolve(block.conv_0, x, pad=_padding(block.conv_1)), pad=0)
 
 
-def _convolve(part: Any, x: Tensor, padded: int, pad: int) -> Tensor:
-    """Convolution, normalisation and activation of x, which is already ``padded``; with a ``pad`` for the next."""
+def _convolve(part: Any, x: Tensor, pad: int) -> Tensor:
+    """Convolution, normalisation and activation of x, which is padded already; with a ``pad`` for the next one."""
     conv = part.conv
-    y = F.conv2d(x, conv.weight, conv.bias, conv.stride, 0 if padded else conv.padding, conv.dilation, conv.groups)
+    padding = 0 if is_circular(conv) else conv.padding
+    y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
     return normalise_activate(y, part.adn.N, part.adn.A, pad)
 
 
-def upsample_phases(up: nn.Module, x: Tensor) -> Tensor | None:
-    """The transposed convolution by the phases of its output: each is a 1 x 1 convolution, in one matrix product.
+def upsample_components(up: nn.Module, x: Tensor) -> Tensor | None:
+    """The polyphase components of a transposed convolution's output: 1 x 1 convolutions, in one matrix product.
 
     Args:
         up: MONAI's up-sampling by a transposed convolution whose kernel and stride are equal.
         x: ``(batch, channel, rows, columns)``.
 
     Returns:
-        ``(batch, 4 out_channels, rows, columns)`` in pixel_shuffle's order, ``up(x) == pixel_shuffle(phases, 2)``; or
-        None where there are no kernels that take it so, or another up-sampling.
+        ``(batch, 4 out_channels, rows, columns)`` in pixel_shuffle's order, ``up(x) == pixel_shuffle(components, 2)``;
+        or None where there are no kernels that take it so, or another up-sampling.
     """
     if not has_kernels(x) or _is_watched(up):
         return None
     transposed = getattr(up, "deconv", None)
-    if not isinstance(transposed, nn.ConvTranspose2d) or not is_plain(transposed):
+    if not isinstance(transposed, nn.ConvTranspose2d) or not is_unmodified(transposed):
         return None
     geometry = (transposed.kernel_size, transposed.stride, transposed.padding, transposed.output_padding)
     if geometry != ((2, 2), (2, 2), (0, 0), (0, 0)) or (transposed.dilation, transposed.groups) != ((1, 1), 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,14 +12,19 @@ import torchvision
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.layers import PolyphaseMaxPool, PolyphaseSampling, check_sizes, set_padding_mode
+from recon.layers import (
+    PolyphaseMaxPool,
+    PolyphaseSampling,
+    check_multiples,
+    set_padding_mode,
+)
 from recon.networks.residual import BasicBlock, Bottleneck, StridedBlock
-from recon.networks.sampling import VARIANTS, SelectorAndLowpass, resolve_blur, strided_place
+from recon.networks.sampling import VARIANTS, SelectorAndLowpass, make_selector_and_lowpass, resolve_blur
 
 POOL_SIZES = (3, 2)
 
 
-torch.fx.wrap("check_sizes")  # torch.fx records a call as one node; see recon.layers.tracing
+torch.fx.wrap("check_multiples")  # torch.fx records a call as one node; see recon.layers.tracing
 
 
 class Architecture(NamedTuple):
@@ -85,9 +91,9 @@ def resolve_architecture(name: str, sampling: str | None = None, blur: int | Non
 
 
 class ResNet(torchvision.models.ResNet):
-    """A residual network whose every strided place samples the grid that the content chooses.
+    """A residual network whose every strided operation samples the grid that the content chooses.
 
-    The places are, in the ImageNet form, the 7x7/2 stem, the 3x3/2 max-pool and the first block of each stage but the
+    These are, in the ImageNet form, the 7x7/2 stem, the 3x3/2 max-pool and the first block of each stage but the
     first; in the CIFAR form, with its 3x3 stem and no max-pool, the blocks alone. A strided convolution is followed by
     norm and ReLU, then by the blur, the choice of the phase and the decimation; a block's shortcut (1x1 convolution)
     is blurred too and takes the same phase. All variants share parameters and torchvision's state-dict keys, so its
@@ -101,17 +107,19 @@ class ResNet(torchvision.models.ResNet):
         n_classes: how many logits.
         in_channels: channels of the input.
         sampling: "stride" (plain), "lpf" (blurred) or "aps" (adaptive polyphase sampling, the default).
-        blur: size of the binomial blur, 1 to 7; None means 1 for stride, 3 for lpf, 1 for aps.
+        blur: size of the binomial blur: 1, which is none, for stride; 2 to 7 for lpf (by default 3); 1 to 7 for aps
+            (by default 1).
         padding: "circular" (needed for exact invariance) or "zeros".
-        criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min.
+        criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min. Like ``score_on`` it is for aps
+            without a ``selector`` of yours; elsewhere, another one than the default is refused.
         score_on: where aps scores: "output" of the dense operation (the paper's choice) or its "input".
         selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
-            ``selector(x, stride) -> phase`` that obeys the selector law; each place gets a copy of its own.
+            ``selector(x, stride) -> phase`` that obeys the selector law; each operation gets a copy of its own.
         pool_size: side of the ImageNet form's max-pool: 3 as in torchvision, or 2 as in the published networks.
 
     Raises:
-        InputError: settings that cannot work together; see :func:`resolve_architecture`, :class:`PolyphaseSampling`
-            and :class:`PolyphaseMaxPool`.
+        InputError: settings that cannot work together; see :func:`resolve_architecture`,
+            :func:`make_selector_and_lowpass`, :class:`PolyphaseSampling` and :class:`PolyphaseMaxPool`.
 
     Source: arXiv 2011.14214, section 5; Zhang, arXiv 1904.11486, section 4; He et al., arXiv 1512.03385.
     """
@@ -138,23 +146,23 @@ class ResNet(torchvision.models.ResNet):
             raise InputError(f"architecture {self.architecture!r} has no form {form}: choose one of {known}")
         if n_classes < 1 or in_channels < 1:
             raise InputError(f"n_classes {n_classes} and in_channels {in_channels} must both be 1 or more")
-        kind = ARCHITECTURES[form][self.architecture]
+        layout = ARCHITECTURES[form][self.architecture]
         if pool_size not in POOL_SIZES:
             raise InputError(f"pool_size {pool_size} is no max-pool of a ResNet: choose 3 or 2")
         self.form, self.padding = form, padding
 
-        def place() -> SelectorAndLowpass:
-            return strided_place(self.sampling, self.blur, criterion, score_on, selector)
-
-        self.total_stride = (4 if form == "imagenet" else 1) * 2 ** (len(kind.widths) - 1)
+        selector_and_lowpass = partial(
+            make_selector_and_lowpass, self.sampling, self.blur, criterion, score_on, selector
+        )
+        self.total_stride = (4 if form == "imagenet" else 1) * 2 ** (len(layout.widths) - 1)
         self._norm_layer, self.dilation = nn.BatchNorm2d, 1  # these and inplanes are what _make_layer reads
-        self.groups, self.base_width, self.inplanes = kind.groups, kind.width_per_group, kind.widths[0]
+        self.groups, self.base_width, self.inplanes = layout.groups, layout.width_per_group, layout.widths[0]
 
-        self._make_stem(in_channels, self.inplanes, pool_size, place)
+        self._make_stem(in_channels, self.inplanes, pool_size, selector_and_lowpass)
         for stage in range(4):
             layers: nn.Module = nn.Identity()
-            if stage < len(kind.widths):
-                layers = self._make_layer(kind.block, kind.widths[stage], kind.depths[stage], 2 if stage else 1)
+            if stage < len(layout.widths):
+                layers = self._make_layer(layout.block, layout.widths[stage], layout.depths[stage], 2 if stage else 1)
             self.add_module(f"layer{stage + 1}", layers)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(self.inplanes, n_classes)
@@ -162,19 +170,21 @@ class ResNet(torchvision.models.ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, StridedBlock) and module.stride > 1:
-                module.sample_by(PolyphaseSampling(2, *place()))
+                module.sample_by(PolyphaseSampling(2, *selector_and_lowpass()))
         set_padding_mode(self, padding)
 
-    def _make_stem(self, in_channels: int, width: int, pool_size: int, place: Callable[[], SelectorAndLowpass]) -> None:
+    def _make_stem(
+        self, in_channels: int, width: int, pool_size: int, selector_and_lowpass: Callable[[], SelectorAndLowpass]
+    ) -> None:
         """The layers before the first stage, in torchvision's order."""
         kernel, stride = 3, 1
         if self.form == "imagenet":
-            self.stem_sampling = PolyphaseSampling(2, *place())
+            self.stem_sampling = PolyphaseSampling(2, *selector_and_lowpass())
             kernel, stride = 7, 1 if self.stem_sampling.dense else 2
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         if self.form == "imagenet":
-            selector, lowpass = place()
+            selector, lowpass = selector_and_lowpass()
             self.maxpool = PolyphaseMaxPool(2, 2, pool_size, pool_size // 3, selector, lowpass, self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,7 +201,7 @@ class ResNet(torchvision.models.ResNet):
             InputError: a side is not a multiple of the total stride; or it is so small that a phase ties for any input.
         """
         if self.sampling == "aps" or self.padding == "circular":
-            check_sizes(x.shape[2:], self.total_stride)
+            check_multiples(x.shape[2:], self.total_stride)
         if self.form == "cifar":
             x = self.relu(self.bn1(self.conv1(x)))
         else:

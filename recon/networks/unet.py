@@ -1,4 +1,7 @@
-"""U-Nets on MONAI's blocks: plain, anti-aliased, and truly shift equivariant, with one state dict."""
+"""U-Nets on MONAI's blocks: plain, anti-aliased, and truly shift equivariant, with one state dict.
+
+Read ``UNet._level_by_layers``: it is all there is to the network.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,15 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.layers import BinomialBlur, PolyphaseMaxPool, check_sizes, restore, set_padding_mode
+from recon.layers import (
+    BinomialBlur,
+    PolyphaseMaxPool,
+    check_multiples,
+    restore,
+    set_padding_mode,
+)
 from recon.networks import fused
-from recon.networks.sampling import resolve_blur, strided_place
+from recon.networks.sampling import make_selector_and_lowpass, resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
@@ -28,8 +37,10 @@ UP_PATHS = ("aligned", "published")
 class UNet(nn.Module):
     """A U-Net with `len(widths) - 1` levels: two convolutions, max-pool down; transposed convolution, skip, two up.
 
-    Each level's pool chooses a phase; the same level's up path restores it. That is the whole difference between
-    the variants, so all of them share parameters and state-dict keys, and weights move freely between them.
+    Each level's pool chooses a phase, and the same level's way up restores it; with a blur, the pool blurs on the way
+    down and the transposed convolution is blurred on the way up. That is the whole difference between the variants:
+    stride chooses nothing and does not blur, lpf blurs, aps chooses and may blur. None of it has parameters, so all of
+    them share one state dict, and weights move freely between them.
     With ``sampling="aps"``, circular padding and eval mode, f(T x) = T f(x) for every circular shift T.
 
     Args:
@@ -40,21 +51,26 @@ class UNet(nn.Module):
         norm: "batch" or "instance" (affine, as in MONAI's BasicUNet).
         activation: "relu" or "leakyrelu" (slope 0.1).
         sampling: "stride" (plain), "lpf" (blurred max-pool) or "aps" (adaptive polyphase sampling).
-        blur: size of the binomial blur, 1 to 7; None means 1 for stride, 3 for lpf, 1 for aps.
+        blur: size of the binomial blur: 1, which is none, for stride; 2 to 7 for lpf (by default 3); 1 to 7 for aps
+            (by default 1).
         padding: "circular" (needed for exact equivariance) or "zeros".
         stride: the stride of each level.
-        criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min.
+        criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min. Like ``score_on`` it is for aps
+            without a ``selector`` of yours; elsewhere, another one than the default is refused.
         score_on: where aps scores: "output" of the dense pool (the papers' choice) or its "input".
         residual: add the input to the output, f(x) = x + net(x).
         dropout: probability of dropout after each convolution.
         selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
             ``selector(x, stride) -> phase`` that obeys the selector law; each level gets a copy of its own.
-        up_path: "aligned": what comes up lands on the pixels that the pool looked at, and an even blur is mirrored, so
-            that its half pixel down and up cancel; or "published", as in the papers' equations: ``stride - 1`` pixels
-            earlier and not mirrored. Both are as equivariant.
+        up_path: "aligned" (not the papers' equations), or "published", which is them; both are as equivariant. In one
+            dimension, with stride 2 and phase 0, output n of the pool is the maximum of the pixels 2n and 2n + 1. The
+            way up spreads value n over those two pixels again if aligned, and over 2n - 1 and 2n if published:
+            ``stride - 1`` pixels earlier. A blur of even size moves the image by half a pixel: aligned, the way up
+            blurs with the mirrored filter, which moves it back; published, with the same one once more.
 
     Raises:
-        InputError: settings that cannot work together; see :func:`resolve_blur` and :class:`PolyphaseMaxPool`.
+        InputError: settings that cannot work together; see :func:`make_selector_and_lowpass` and
+            :class:`PolyphaseMaxPool`.
 
     Source: arXiv 2105.04040, section 4; MONAI's BasicUNet.
     """
@@ -92,14 +108,14 @@ class UNet(nn.Module):
         if residual and in_channels != out_channels:
             raise InputError(f"residual needs as many out_channels ({out_channels}) as in_channels ({in_channels})")
         self.stride, self.n_levels, self.residual = stride, len(widths) - 1, residual
-        self.landing = 0 if up_path == "aligned" else 1 - stride  # in pixels
+        self.up_offset = 0 if up_path == "aligned" else 1 - stride  # by how many pixels the way up moves the image
 
         def convolutions(n_in: int, n_out: int) -> TwoConv:
             return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
         def pool() -> PolyphaseMaxPool:
-            chooses, lowpass = strided_place(sampling, blur, criterion, score_on, selector)
-            return PolyphaseMaxPool(spatial_dims, stride, selector=chooses, lowpass=lowpass)
+            own, lowpass = make_selector_and_lowpass(sampling, blur, criterion, score_on, selector)
+            return PolyphaseMaxPool(spatial_dims, stride, selector=own, lowpass=lowpass)
 
         self.lowpass = BinomialBlur(size, mirrored=up_path == "aligned") if size > 1 else nn.Identity()
         pairs = list(pairwise(widths))
@@ -129,14 +145,22 @@ class UNet(nn.Module):
         Raises:
             InputError: a side is not a multiple of the total stride.
         """
-        check_sizes(x.shape[2:], self.total_stride)
+        check_multiples(x.shape[2:], self.total_stride)
         y = self.head(self._level(0, x))
         return x + y if self.residual else y
 
     def _level(self, level: int, x: Tensor) -> Tensor:
-        """One level and all that are coarser: align and pool, run the coarser ones, go up and restore."""
+        """One level and all that are coarser, in fewer passes over memory where kernels can do it."""
         if fused.can_run(self, level, x):
-            return fused.run(self, level, x)  # the same in fewer passes
+            return fused.run(self, level, x)
+        return self._level_by_layers(level, x)
+
+    def _level_by_layers(self, level: int, x: Tensor) -> Tensor:
+        """One level and all that are coarser: pool at a phase, run the coarser ones, go up and restore that phase.
+
+        This is the definition of the network, and the form to read; ``fused`` computes the same. The pool takes the
+        phase from its dense map, which equals aligning first (:class:`recon.layers.PolyphaseMaxPool`).
+        """
         fine: Tensor = self.encoders[level](x)
         if level == self.n_levels:
             return fine
@@ -147,9 +171,9 @@ class UNet(nn.Module):
         return result
 
     def _up(self, level: int, coarse: Tensor) -> Tensor:
-        """The transposed convolution and the mirrored blur; by the published way up, landing some pixels earlier."""
+        """The transposed convolution and the blur, if any; the published way up moves the result by some pixels."""
         up: Tensor = self.lowpass(self.ups[level](coarse))
-        if self.landing:
+        if self.up_offset:
             axes = tuple(range(2, up.dim()))
-            up = up.roll([self.landing] * len(axes), axes)
+            up = up.roll([self.up_offset] * len(axes), axes)
         return up

@@ -2,7 +2,7 @@
 
 Where pixels and rays lie is a :class:`recon.physics.geometry.ParallelBeam`. Images are linear attenuations in 1/m,
 ``(..., rows, columns)``; sinograms are line integrals, which have no unit, ``(..., angles, detectors)``; both are
-float32 or float64, on any device, with any leading dimensions. The CPU runs numba kernels, other devices the plain
+float32 or float64, on any device, with any leading dimensions. The CPU runs numba kernels, other devices the reference
 torch form of the same sums. On a CPU a slice's result does not depend, in a single bit, on the slices beside it or on
 the number of threads; 32 slices at once are cheapest.
 
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.kernels import tomography_plain
+from recon.kernels import tomography_reference
 from recon.kernels.switches import compiles
-from recon.kernels.tomography_plain import Footprint
+from recon.kernels.tomography_reference import Footprint
 from recon.physics.geometry import LODOPAB as LODOPAB
 from recon.physics.geometry import ParallelBeam, joseph_footprint, linear_footprint
 
@@ -277,7 +277,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
         if x.device.type != "cpu" or not compiles():
-            return getattr(tomography_plain, name)(x, table)
+            return getattr(tomography_reference, name)(x, table)
         from recon.kernels import tomography_cpu  # imported here: it loads a compiler
 
         return getattr(tomography_cpu, name)(x, table)

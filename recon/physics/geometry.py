@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.kernels.tomography_plain import Footprint
+from recon.kernels.tomography_reference import Footprint
 
 
 @dataclass(frozen=True)

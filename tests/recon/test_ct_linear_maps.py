@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from recon.kernels import tomography_cpu, tomography_plain
+from recon.kernels import tomography_cpu, tomography_reference
 from recon.layers import use_kernels
 from recon.physics import ct
 from recon.physics.ct import ParallelBeam, back_projection, fbp, ray_transform
@@ -44,17 +44,17 @@ def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fail
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_kernels_equal_the_plain_form(geometry, dtype, limit, footprint, monkeypatch):
-    monkeypatch.setattr(tomography_plain, "CHUNK", 5000)  # some angles at a time
+    monkeypatch.setattr(tomography_reference, "CHUNK", 5000)  # some angles at a time
     image, sinogram = image_like(geometry, (2,), dtype=dtype), sinogram_like(geometry, (2,), dtype=dtype)
     for name, x in (("project", image), ("transpose", sinogram)):
-        expected = getattr(tomography_plain, name)(x, footprint(geometry))
+        expected = getattr(tomography_reference, name)(x, footprint(geometry))
         for n in (1, 2):
             actual = getattr(tomography_cpu, name)(x[:n], footprint(geometry))
             assert actual.dtype == expected.dtype == dtype
             if expected.any():
                 assert relative(actual, expected[:n]) < limit
     taps = ct.ramp_taps(geometry.n_detectors)
-    assert relative(tomography_cpu.convolve(sinogram, taps), tomography_plain.convolve(sinogram, taps)) < limit
+    assert relative(tomography_cpu.convolve(sinogram, taps), tomography_reference.convolve(sinogram, taps)) < limit
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

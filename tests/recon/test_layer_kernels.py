@@ -1,4 +1,4 @@
-"""The compiled loops of the layers against the plain forms, which are their truth."""
+"""The compiled loops of the layers against the reference forms, which are their truth."""
 
 from __future__ import annotations
 

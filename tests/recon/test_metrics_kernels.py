@@ -1,4 +1,4 @@
-"""The compiled loops of recon.metrics: the plain torch form is their truth, in every regime and however they run."""
+"""The compiled loops of recon.metrics: the reference form is their truth, in every regime and however they run."""
 
 import itertools
 import subprocess

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recon.kernels.join import join, join_op
+from recon.errors import InputError
+from recon.kernels.join import join_op, shift_join_pad
 from recon.kernels.normalise import normalise
 from recon.kernels.pool import pool
-from recon.layers import can_fuse, circular_pad, circular_shift, normalise_activate, use_kernels
+from recon.layers import can_fuse, circular_pad, circular_shift, normalise_activate, set_padding_mode, use_kernels
 from recon.networks import UNet, fused, unet
-from recon.networks.fused import upsample_phases
+from recon.networks.fused import upsample_components
 from tests.properties import shift_error
 
 NORMS = {
@@ -90,18 +91,18 @@ def test_statistics_do_not_lose_a_small_deviation_beside_a_large_mean():
 @pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 5, 3), (9, 9, 13, 13)])
 @pytest.mark.parametrize("shifts", [None, torch.tensor([[1, -3], [0, 5]])])
 def test_join_is_shift_concatenation_and_pad(shifts, pads):
-    x, phases = images(2, 3, 4, 6), images(2, 8, 2, 3, seed=1)
-    y = join([x], phases, shifts, pads)
-    up = F.pixel_shuffle(phases, 2)
+    x, components = images(2, 3, 4, 6), images(2, 8, 2, 3, seed=1)
+    y = shift_join_pad([x], components, shifts, pads)
+    up = F.pixel_shuffle(components, 2)
     with use_kernels(False):
         joined = torch.cat([x, up if shifts is None else circular_shift(up, shifts)], dim=1)
         expected = circular_pad(joined, [pads[:2], pads[2:]])
     assert torch.equal(y, expected)
-    assert torch.equal(join([x, up], None, shifts, pads), expected)
+    assert torch.equal(shift_join_pad([x, up], None, shifts, pads), expected)
     weight = images(*y.shape, seed=2).detach()
     for ours, theirs in zip(
-        torch.autograd.grad((y * weight).sum(), [x, phases]),
-        torch.autograd.grad((expected * weight).sum(), [x, phases]),
+        torch.autograd.grad((y * weight).sum(), [x, components]),
+        torch.autograd.grad((expected * weight).sum(), [x, components]),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
@@ -109,10 +110,10 @@ def test_join_is_shift_concatenation_and_pad(shifts, pads):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # from within opcheck
 def test_torch_accepts_the_operators():
-    x, phases = images(2, 3, 4, 6), images(2, 8, 2, 3, seed=1)
+    x, components = images(2, 3, 4, 6), images(2, 8, 2, 3, seed=1)
     shifts, weight, bias = torch.tensor([[1, -3], [0, 5]]), images(3, seed=2), images(3, seed=3)
     torch.library.opcheck(join_op, ([x, x], None, shifts, [1, 1, 1, 1]))
-    torch.library.opcheck(join_op, ([x], phases, shifts, [1, 0, 2, 1]))
+    torch.library.opcheck(join_op, ([x], components, shifts, [1, 0, 2, 1]))
     torch.library.opcheck(pool, (x,))
     for over in ("plane", "batch"):
         torch.library.opcheck(normalise, (x, weight, bias, None, over, 1e-5, 0.1, 1))
@@ -120,10 +121,10 @@ def test_torch_accepts_the_operators():
 
 
 def test_gradients_by_finite_differences():
-    x, phases = images(2, 2, 4, 6), images(2, 4, 2, 3, seed=1)
+    x, components = images(2, 2, 4, 6), images(2, 4, 2, 3, seed=1)
     shifts, weight, bias = torch.tensor([[1, -3], [0, 5]]), images(2, seed=2), images(2, seed=3)
-    assert torch.autograd.gradcheck(lambda x, p: join([x], p, shifts, (1, 1, 2, 0)), (x, phases))
-    assert torch.autograd.gradgradcheck(lambda x, p: join([x], p, shifts, (1, 1, 2, 0)), (x, phases))
+    assert torch.autograd.gradcheck(lambda x, p: shift_join_pad([x], p, shifts, (1, 1, 2, 0)), (x, components))
+    assert torch.autograd.gradgradcheck(lambda x, p: shift_join_pad([x], p, shifts, (1, 1, 2, 0)), (x, components))
     for over in ("plane", "batch"):
         assert torch.autograd.gradcheck(
             lambda x, w, b, over=over: normalise(x, w, b, None, over, 1e-5, 0.1, 1)[0], (x, weight, bias)
@@ -172,13 +173,13 @@ def test_kernels_keep_the_network_equivariant(norm, dtype, limit):
     assert shift_error(networks["stride"], x) > 100 * limit  # the control
 
 
-def test_up_sampling_by_phases_is_the_transposed_convolution():
+def test_up_sampling_by_components_is_the_transposed_convolution():
     network = UNet(widths=(4, 6), norm="instance").double()
     x = images(2, 6, 3, 5).detach()
-    phases = upsample_phases(network.ups[0], x)
-    torch.testing.assert_close(F.pixel_shuffle(phases, 2), network.ups[0](x), rtol=1e-12, atol=1e-12)
-    assert upsample_phases(UNet(spatial_dims=3, widths=(4, 6)).ups[0], x) is None
-    assert upsample_phases(UNet(widths=(4, 6), stride=3).ups[0], x) is None
+    components = upsample_components(network.ups[0], x)
+    torch.testing.assert_close(F.pixel_shuffle(components, 2), network.ups[0](x), rtol=1e-12, atol=1e-12)
+    assert upsample_components(UNet(spatial_dims=3, widths=(4, 6)).ups[0], x) is None
+    assert upsample_components(UNet(widths=(4, 6), stride=3).ups[0], x) is None
 
 
 def test_the_fused_level_runs_where_it_can_and_restore_where_it_cannot(monkeypatch):
@@ -244,6 +245,23 @@ def test_what_others_make_of_a_layer_is_kept(padding):
         assert difference(network(x), before) > 1e-3
         plain = network(x)
     torch.testing.assert_close(network(x), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(5, 2), (1, 0), ((5, 3), (2, 1)), (3, "same")])
+def test_a_convolution_s_own_padding_is_kept(kernel, padding):
+    network = UNet(widths=(4, 6), norm="instance", padding="zeros").eval()
+    for part in (network.encoders[0].conv_0, network.encoders[0].conv_1, network.decoders[0].conv_0):
+        part.conv = nn.Conv2d(part.conv.in_channels, part.conv.out_channels, kernel, padding=padding)
+    x = images(1, 1, 8, 12, dtype=torch.float32).detach()
+    for mode in ("zeros", "circular"):
+        if mode == "circular" and padding == "same":
+            with pytest.raises(InputError, match="padding='same'"):
+                set_padding_mode(network, mode)(x)
+            continue
+        set_padding_mode(network, mode)
+        with use_kernels(False):
+            expected = network(x)
+        torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_is_kept():

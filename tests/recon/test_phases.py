@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.kernels import plain
+from recon.kernels import reference
 from recon.layers import align, circular_shift, decimate, merge_phases, restore, split_phases
 from recon.layers.phases import _pick_by_index, _place_by_index, phase_offsets
 from tests.properties import random_shifts
@@ -68,7 +68,7 @@ def test_the_forms_for_gpus_do_the_same(size, stride):
     """They run on any device: gathers by index instead of one copy per sample."""
     x = image(size)
     for shifts in random_shifts(3, size, 4):
-        assert torch.equal(plain.shift(x, shifts), circular_shift(x, shifts))
+        assert torch.equal(reference.shift(x, shifts), circular_shift(x, shifts))
     for phase in all_phases(size, stride):
         y = decimate(x.requires_grad_(), phase, stride)
         assert torch.equal(_pick_by_index(x, phase, stride), y)

@@ -144,7 +144,7 @@ def test_torchvisions_weights_load_key_for_key_into_every_variant(name):
     with torch.device("meta"):
         expected = torchvision.models.get_model(name)
     for suffix in ("stride", "lpf2", "lpf7", "aps", "aps3", "aps7"):
-        for score_on in ("output", "input"):
+        for score_on in ("output", "input") if suffix.startswith("aps") else ("output",):
             found = on_meta(f"{name}_{suffix}", score_on=score_on)
             shapes = [[(key, value.shape) for key, value in m.state_dict().items()] for m in (found, expected)]
             assert shapes[0] == shapes[1]
@@ -237,9 +237,9 @@ def test_gradients_flow_and_training_steps_agree_across_shifts(narrow, settings)
         torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-12)
 
 
-def test_margins_are_recorded_for_every_strided_place(narrow):
+def test_margins_are_recorded_for_every_strided_operation(narrow):
     x = torch.cat([photographs(64)[:1], torch.zeros(1, 3, 64, 64)]).double()
-    for form, n_places in (("imagenet", 5), ("cifar", 2)):
+    for form, n_operations in (("imagenet", 5), ("cifar", 2)):
         for score_on in ("output", "input"):
             with record_margins(narrow(form=form, score_on=score_on)) as margins:
                 narrow(form=form)(x)
@@ -247,7 +247,7 @@ def test_margins_are_recorded_for_every_strided_place(narrow):
             network = narrow(form=form, score_on=score_on)
             with record_margins(network) as margins, torch.no_grad():
                 network(x)
-            assert [len(margin) for margin in margins] == [2] * n_places
+            assert [len(margin) for margin in margins] == [2] * n_operations
             assert all(margin[0] > 0 and margin[1] == 0 for margin in margins)  # a blank image is a tie
 
 

@@ -55,6 +55,7 @@ def test_names_and_options_mean(given, meant):
         ({"sampling": "apss"}, "did you mean 'aps'"),
         ({"padding": "reflect"}, "circular, zeros"),
         ({"criterion": "l3"}, "unknown criterion"),
+        ({"architecture": "resnet18_lpf", "criterion": "l1"}, "criterion l1 has no effect with sampling lpf"),
         ({"criterion": "linf"}, "linf cannot"),
         ({"criterion": "l1", "blur": 3, "form": "cifar"}, "l1 cannot"),
         ({"n_classes": 0}, "1 or more"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import FixedPhase, MaxNorm, Place, merge_phases, phase_margin, record_margins, split_phases
+from recon.layers import FixedPhase, MaxNorm, StridedOperation, merge_phases, phase_margin, record_margins, split_phases
 from recon.layers.selectors import CRITERIA
 from recon.networks import UNet
 from tests.properties import shift_error
@@ -175,12 +175,16 @@ def test_unknown_words_name_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("criterion", "place"),
-    [("linf", Place(2, pool_size=2)), ("linf_min", Place(2, pool_size=3)), ("l1", Place(2, blurred=True))],
+    ("criterion", "operation"),
+    [
+        ("linf", StridedOperation(2, pool_size=2)),
+        ("linf_min", StridedOperation(2, pool_size=3)),
+        ("l1", StridedOperation(2, blurred=True)),
+    ],
 )
-def test_a_selector_refuses_a_place_where_its_scores_tie(criterion, place):
+def test_a_selector_refuses_an_operation_whose_scores_tie(criterion, operation):
     with pytest.raises(InputError, match="cannot choose a phase"):
-        MaxNorm(criterion).check(place)
-    MaxNorm(criterion, "input").check(place)
-    MaxNorm("l2").check(place)
-    MaxNorm(criterion).check(Place(3))
+        MaxNorm(criterion).check(operation)
+    MaxNorm(criterion, "input").check(operation)
+    MaxNorm("l2").check(operation)
+    MaxNorm(criterion).check(StridedOperation(3))

@@ -10,7 +10,7 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import circular_shift, use_kernels
+from recon.layers import MaxNorm, circular_shift, use_kernels
 from recon.networks import UNet, record_margins
 from tests.properties import shift_error
 
@@ -160,6 +160,13 @@ def test_margins_are_recorded_per_level_and_sample_and_hooks_are_removed():
         ({"sampling": "lpf", "blur": 1}, "write sampling stride"),
         ({"sampling": "aps", "blur": 9}, "choose 1 to 7"),
         ({"sampling": "aps", "criterion": "linf"}, "linf cannot"),
+        ({"sampling": "stride", "criterion": "l1"}, "criterion l1 has no effect with sampling stride"),
+        ({"sampling": "lpf", "score_on": "input"}, "score_on input has no effect with sampling lpf"),
+        ({"selector": MaxNorm(), "criterion": "l1"}, "criterion l1 has no effect beside a selector"),
+        ({"selector": MaxNorm(), "score_on": "input"}, "score_on input has no effect beside a selector"),
+        ({"sampling": "stride", "criterion": "l22"}, "did you mean 'l2'"),
+        ({"sampling": "lpf", "score_on": "inputs"}, "did you mean 'input'"),
+        ({"selector": MaxNorm(), "score_on": "middle"}, "output, input"),
         ({"widths": (8,)}, "at least two"),
         ({"residual": True, "out_channels": 2}, "residual"),
         ({"norm": "layer"}, "batch, instance"),
@@ -170,6 +177,11 @@ def test_margins_are_recorded_per_level_and_sample_and_hooks_are_removed():
 def test_settings_that_cannot_work(settings, says):
     with pytest.raises(InputError, match=says):
         UNet(**({"widths": (4, 8)} | settings))
+
+
+@pytest.mark.parametrize("settings", [{"sampling": "stride"}, {"sampling": "lpf"}, {"selector": MaxNorm("l1")}])
+def test_the_defaults_of_old_configurations_are_no_error_where_they_have_no_effect(settings):
+    UNet(widths=(4, 8), criterion="l2", score_on="output", **settings)
 
 
 def test_sizes_that_cannot_work():

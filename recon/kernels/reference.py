@@ -1,6 +1,8 @@
-"""The truth of pool, join and normalise: their forms in plain torch, which can be transformed and exported.
+"""Circular pad, shift of each sample, and the operators' gradients, of torch's own operators alone.
 
-The gradients are those of the forms here, by torch itself, so that they can be differentiated again and mapped.
+So they can be transformed, exported, and (the gradients, which torch itself derives from the forward forms written out
+here) differentiated again. The layers run other forms wherever they may, since those are faster: README.md beside this
+file has the table of which one runs when.
 """
 
 from __future__ import annotations
@@ -56,20 +58,20 @@ def shift(x: Tensor, shifts: Tensor) -> Tensor:
 def join_back(
     grad: Tensor,
     n_channels: Sequence[int],
-    by_phases: bool,
+    by_components: bool,
     size: Sequence[int],
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    """The gradient of :func:`recon.kernels.join.join`; what ``join_back_op`` computes."""
+    """The gradient of :func:`recon.kernels.join.shift_join_pad`; what ``join_back_op`` computes."""
     top, bottom, left, right = pads
     shapes = [(n, *size) for n in n_channels]
-    if by_phases:
+    if by_components:
         shapes[-1] = (4 * n_channels[-1], size[0] // 2, size[1] // 2)
 
     def join(*images: Tensor) -> Tensor:
         *first, last = images
-        last = F.pixel_shuffle(last, 2) if by_phases else last
+        last = F.pixel_shuffle(last, 2) if by_components else last
         last = last if shifts is None else shift(last, shifts)
         return pad(torch.cat([*first, last], 1), [(top, bottom), (left, right)])
 
@@ -78,12 +80,12 @@ def join_back(
 
 
 def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
-    """The gradient of :func:`recon.kernels.pool.pool`, given the phases and the places of the maxima."""
-    offsets, place = torch.stack([phase // 2, phase % 2], 1), where.long().unsqueeze(2)
+    """The gradient of :func:`recon.kernels.pool.pool`, given the phases and where in their windows the maxima are."""
+    offsets, index = torch.stack([phase // 2, phase % 2], 1), where.long().unsqueeze(2)
 
     def pick(x: Tensor) -> Tensor:
         windows = F.pixel_unshuffle(shift(x, -offsets), 2).unflatten(1, (-1, 4))
-        return windows.gather(2, place).squeeze(2)
+        return windows.gather(2, index).squeeze(2)
 
     batch, channels, rows, columns = grad.shape
     return _gradients(pick, [grad.new_zeros(batch, channels, 2 * rows, 2 * columns)], grad)[0]

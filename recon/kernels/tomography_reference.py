@@ -1,4 +1,4 @@
-"""The one linear map of the CT scanner, in plain torch: every pixel casts a triangular footprint on the detector.
+"""The one linear map of the CT scanner, in torch's operators: every pixel casts a triangular footprint on the detector.
 
 Joseph's ray transform and the linear interpolation of a back-projection differ in the triangle's width only. These
 functions run on any device. They are what a GPU uses, and the truth of :mod:`recon.kernels.tomography_cpu`.
