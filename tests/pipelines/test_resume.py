@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.commands import train
 from pipelines.runs.checkpoints import read_checkpoint
+from pipelines.runs.train import train as train_here
 from pipelines.runtime.shell import run_command
 from tests.conftest import TINY
 from tests.data_prep.files import write_volume
@@ -79,7 +80,7 @@ def test_a_changed_run_that_is_killed_before_it_saves_goes_on_with_the_changes(d
             raise SystemExit(9)
 
     flags = ["--resume", str(done), "--trainer.max_epochs=3", "--optimizer.lr=0.002"]
-    assert run_command(lambda argv: train.train(argv, [Killed()]), flags) == 9
+    assert run_command(lambda argv: train_here(argv, [Killed()]), flags) == 9
     assert train.main(["--resume", str(done)]) == 0
     assert rates(done) == pytest.approx([0.01, 0.01, 0.002])
 
@@ -196,7 +197,7 @@ def test_weights_that_are_not_finite_are_never_saved(capsys, cifar, tmp_path):
 
     out = tmp_path / "out"
     flags = [*cifar, *OF_CIFAR, f"--out={out}", "--trainer.max_epochs=2"]
-    sentence = refuse(capsys, lambda argv: run_command(lambda own: train.train(own, [Poison()]), argv), *flags)
+    sentence = refuse(capsys, lambda argv: run_command(lambda own: train_here(own, [Poison()]), argv), *flags)
     assert re.search(r"network\.\S+ became inf or nan in epoch 1: .* last checkpoint is from before", sentence)
     assert len(table(out)) == 1
     for name in ("last", "best"):
