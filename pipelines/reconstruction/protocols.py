@@ -27,6 +27,7 @@ from recon.physics.mri import fft2c, ifft2c, move_object
 SMALLEST_INTERIOR = 7  # SSIM's window
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
+OF_IMAGES = ("noise", "flip", "outside", "realistic-shift")  # they change the input as an image, not the measurement
 
 
 Item = TypeVar("Item")
