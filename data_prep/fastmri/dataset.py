@@ -59,8 +59,8 @@ class FastMRIDataset(SliceDataset):
         volumes: the files, sorted by name; others see `SliceDataset`.
 
     Raises:
-        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size; with the
-            measurement any image_size, and a max_shift where targets show but a part of the matrix.
+        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size; with
+            the measurement any image_size, and a max_shift where targets show but a part of the matrix.
     """
 
     title = "fastMRI"
@@ -262,7 +262,10 @@ class FastMRIDataset(SliceDataset):
         return self.volumes[0].voxel_size_mm
 
     def for_file(self, images: Tensor) -> Tensor:
-        """Return what fastMRI's submissions hold: all, padded if the network had it padded; of a whole matrix its centre."""
+        """Return all of a reconstruction, padded if the network had it padded, as fastMRI's submissions are.
+
+        Of images of k-space's whole matrix it is what the target shows.
+        """
         return self.without_padding(images, 0).contiguous() if self.measured else images.contiguous()
 
     def write(self, path: Path, images: Tensor, made_by: str) -> None:
@@ -302,8 +305,8 @@ class FastMRIDataset(SliceDataset):
         parts = [volume for volume in self.volumes if volume.image_size != volume.kspace_size]
         if self.training and self.max_shift and parts:
             raise InputError(
-                f"{parts[0].path}: the target shows {parts[0].image_size} of k-space's {parts[0].kspace_size} pixels, so "
-                "that it cannot be rolled as the object is: set dataset.max_shift to 0"
+                f"{parts[0].path}: the target shows {parts[0].image_size} of k-space's {parts[0].kspace_size} pixels, "
+                "so that it cannot be rolled as the object is: set dataset.max_shift to 0"
             )
 
     def _sample(self, v: int, s: int, epoch: int, kspace: Tensor, target: Tensor) -> Sample:

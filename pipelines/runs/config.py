@@ -27,7 +27,8 @@ from pipelines.runtime.yaml_file import flat_keys, read_yaml, refuse_repeated_ke
 from pipelines.tasks import TASKS
 from recon.errors import InputError, check_choice
 
-OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured"}  # arguments of a data set that are no settings of it
+# Arguments of a data set that are no settings of it
+OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured"}
 ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 # Trainer arguments that the run folder, the sampler and the callbacks decide

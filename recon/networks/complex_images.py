@@ -98,7 +98,7 @@ class CoilMaps(nn.Module):
 
 
 def total_stride(network: nn.Module) -> int:
-    """The largest total stride of the U-Nets on complex images inside; the others divide it: one stride, fewer levels."""
+    """The largest total stride of the U-Nets inside; the others divide it, since they have one stride."""
     return max(inner.total_stride for inner in network.modules() if isinstance(inner, ComplexUNet))
 
 
