@@ -26,9 +26,10 @@ from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.preparation import Preparation
+from pipelines.reconstruction.task import magnitude_of, measurement_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
-from recon.networks import ResNet, UNet
+from recon.networks import MoDL, ResNet, UNet, VarNet
 
 
 class BundledSample(NamedTuple):
@@ -76,13 +77,17 @@ class TaskRow(NamedTuple):
 IMAGE_NETWORKS = {
     "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
 }
+UNROLLED = {
+    name: NetworkEntry(build, frozenset({"network"}), measurement_of, magnitude_of, measured=True)
+    for name, build in (("varnet", VarNet), ("modl", MoDL))
+}
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
 
 TASKS = {
     "mri": TaskRow(
         RECONSTRUCTION,
         FastMRIDataset,
-        IMAGE_NETWORKS,
+        IMAGE_NETWORKS | UNROLLED,
         layout="singlecoil_train",
         sample=BundledSample(
             lambda settings: bundled_mri(challenge=settings["challenge"]),
@@ -148,6 +153,8 @@ def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
     settings = {key: value for key, value in config.dataset.items() if key not in OF_LOADERS}
     if folder is None and row.sample is not None:
         folder = row.sample.folder(settings)
+    if network_of(config).measured:
+        settings["measured"] = True
     dataset = row.dataset(folder, split, training=training, seed=config.seed, **settings, **row.fixed)
     say_aloud(dataset.notes())
     return dataset

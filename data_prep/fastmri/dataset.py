@@ -22,7 +22,7 @@ from data_prep.slices.seeds import stable_seed
 from data_prep.storage.cache import write_hdf5
 from data_prep.storage.nifti import write_nifti
 from recon.errors import InputError
-from recon.physics.mri import move_object, zero_filled
+from recon.physics.mri import apply_mask, move_object, zero_filled
 
 
 class FastMRIDataset(SliceDataset):
@@ -52,12 +52,15 @@ class FastMRIDataset(SliceDataset):
         training: draw anew in each epoch.
         seed: seed of the training draws.
         progress: show a progress bar while files are indexed.
+        measured: give k-space and mask as well, for a network that needs the measurement. Images are then those of
+            k-space's whole matrix, so that an object that moves circularly moves them circularly.
 
     Attributes:
         volumes: the files, sorted by name; others see `SliceDataset`.
 
     Raises:
-        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size.
+        InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size; with
+            the measurement any image_size, and a max_shift where targets show but a part of the matrix.
     """
 
     title = "fastMRI"
@@ -81,13 +84,22 @@ class FastMRIDataset(SliceDataset):
         training: bool = False,
         seed: int = 0,
         progress: bool = True,
+        measured: bool = False,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
         image_size = check_sizes(image_size, max_shift)
+        if measured and image_size is not None:
+            raise InputError(
+                f"dataset.image_size is {list(image_size)}, but a network with the measurement inside reconstructs all "
+                "of k-space's matrix: leave dataset.image_size out"
+            )
         super().__init__(find_volumes(Path(data), challenge, split, progress), image_size)
         self.challenge = challenge
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
+        self.measured = measured
+        if measured:
+            self._take_whole_matrices()
         self._reader = VolumeReader(challenge)
         self._still: tuple[int, Tensor, Tensor | None] | None = None
 
@@ -101,7 +113,7 @@ class FastMRIDataset(SliceDataset):
         v, s = self.slices[index]
         volume = self.volumes[v]
         target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
-        sample = self._sample(v, s, self._zero_filled(volume, epoch, s, self._reader.kspace(volume, s)), target)
+        sample = self._sample(v, s, epoch, self._reader.kspace(volume, s), target)
         if self.training:
             sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
         return sample
@@ -126,12 +138,12 @@ class FastMRIDataset(SliceDataset):
                 be read any more.
         """
         v, s = self.slices[index]
-        volume = self.volumes[v]
         if self._still is None or self._still[0] != index:  # read once for all moves of a slice
+            volume = self.volumes[v]
             self._still = index, self._reader.kspace(volume, s), self._reader.maps(volume)
         _, kspace, maps = self._still
         kspace = move_object(kspace, shift, maps)
-        return self._sample(v, s, self._zero_filled(volume, 0, s, kspace), torch.zeros(1, 0, 0))
+        return self._sample(v, s, 0, kspace, torch.zeros(1, 0, 0))
 
     def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
         """Make any image (rows, columns) an input, with its mean and std: see `normalise`."""
@@ -141,12 +153,14 @@ class FastMRIDataset(SliceDataset):
         """Return the rows and columns of a sample whose content is in view before and after a move.
 
         All of an axis that is neither cropped nor padded: what leaves it on one side comes in on the other. What is
-        padded is not in view.
+        padded is not in view. With the measurement all of the whole matrix.
 
         Args:
             index: the sample.
             shift: (rows, columns) that the object moves by, see `moved`.
         """
+        if self.measured:
+            return slice(None), slice(None)
         volume = self.volumes[self.slices[index][0]]
         parts = []
         for side, n, field, t in zip(self._size(volume), volume.image_size, volume.kspace_size, shift, strict=True):
@@ -217,17 +231,27 @@ class FastMRIDataset(SliceDataset):
         return f"{mask}{coils}{size_in_words(settings)}"
 
     def check(self) -> None:
-        """Make a mask for each width of k-space.
+        """Make a mask for each width of k-space; with the measurement of several coils, look for calibration lines.
 
         Raises:
-            InputError: one cannot be made; names a file.
+            InputError: one cannot be made, or has none; names a file.
         """
         for number in {volume.kspace_size[1]: number for number, volume in enumerate(self.volumes)}.values():
             self.mask(number)
+        for number, volume in enumerate(self.volumes) if self.measured else ():
+            if volume.n_coils > 1 and not self.mask(number)[volume.kspace_size[1] // 2]:
+                raise InputError(
+                    f"{volume.path}: the mask has no calibration lines (its centre was not measured), from which the "
+                    "maps of several coils are estimated: give another mask, or a network of images"
+                )
 
     def notes(self) -> list[str]:
         """Return a sentence on the files that seem undersampled already, but bring no mask."""
         return undersampled(self.volumes)
+
+    def n_coils(self, volume: int) -> int:
+        """Return the number of receiver coils of a volume."""
+        return self.volumes[volume].n_coils
 
     def whose_mask(self, volume: int) -> str:
         """Say whose mask a volume has: "the file's" or "the run's"."""
@@ -238,8 +262,11 @@ class FastMRIDataset(SliceDataset):
         return self.volumes[0].voxel_size_mm
 
     def for_file(self, images: Tensor) -> Tensor:
-        """Return all of a reconstruction, as fastMRI's submissions are: padded, if the network had it padded."""
-        return images.contiguous()
+        """Return all of a reconstruction, padded if the network had it padded, as fastMRI's submissions are.
+
+        Of images of k-space's whole matrix it is what the target shows.
+        """
+        return self.without_padding(images, 0).contiguous() if self.measured else images.contiguous()
 
     def write(self, path: Path, images: Tensor, made_by: str) -> None:
         """Write a reconstruction of the one volume, see `SliceDataset.write`.
@@ -267,15 +294,33 @@ class FastMRIDataset(SliceDataset):
         except InputError as error:
             raise InputError(f"{volume.path} cannot have the run's mask: {error}") from None
 
-    def _zero_filled(self, volume: Volume, epoch: int, s: int, kspace: Tensor) -> Tensor:
-        """The magnitude image (rows, columns) float32 of the masked k-space, in the file's units."""
-        coil_dim = 0 if kspace.ndim == 3 else None
-        magnitude = zero_filled(kspace, self._mask(volume, epoch, s), coil_dim, volume.image_size)
-        return fit_center(magnitude, self._size(volume))
+    def _take_whole_matrices(self) -> None:
+        """Let images be as large as k-space.
 
-    def _sample(self, v: int, s: int, magnitude: Tensor, target: Tensor) -> Sample:
-        image, mean, std = normalise(magnitude)
+        Raises:
+            InputError: a target shows but a part of it, and would have to be rolled as the object is.
+        """
+        shapes = [(*v.kspace_size, v.has_target, v.n_coils, *v.image_size) for v in self.volumes]
+        self.shapes = [shapes[v] for v, _ in self.slices]
+        parts = [volume for volume in self.volumes if volume.image_size != volume.kspace_size]
+        if self.training and self.max_shift and parts:
+            raise InputError(
+                f"{parts[0].path}: the target shows {parts[0].image_size} of k-space's {parts[0].kspace_size} pixels, "
+                "so that it cannot be rolled as the object is: set dataset.max_shift to 0"
+            )
+
+    def _sample(self, v: int, s: int, epoch: int, kspace: Tensor, target: Tensor) -> Sample:
+        """The sample of k-space, (rows, columns) or (coils, rows, columns), masked as in an epoch."""
+        volume, mask = self.volumes[v], self._mask(self.volumes[v], epoch, s)
+        coil_dim = 0 if kspace.ndim == 3 else None
+        magnitude = zero_filled(kspace, mask, coil_dim, None if self.measured else volume.image_size)
+        image, mean, std = normalise(magnitude if self.measured else fit_center(magnitude, self._size(volume)))
+        measurement: dict[str, Tensor] = {}
+        if self.measured:
+            coils = kspace if kspace.ndim == 3 else kspace[None]
+            measurement = {"kspace": apply_mask(coils, mask).div_(std), "mask": mask}
         return Sample(
+            **measurement,
             image=image,
             target=target,
             mean=torch.tensor(mean, dtype=torch.float32),

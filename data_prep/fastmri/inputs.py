@@ -31,7 +31,8 @@ class KSpaceFiles(InputFiles):
         with open_volume(path) as file:
             n_dims = getattr(find_dataset(file, "kspace", path), "ndim", 3)
         challenge = "multicoil" if n_dims == 4 else "singlecoil"
-        return FastMRIDataset(path, None, challenge, progress=False, **self._chosen(settings))
+        measured = bool(settings.get("measured"))  # not of the run's settings but of its network
+        return FastMRIDataset(path, None, challenge, progress=False, measured=measured, **self._chosen(settings))
 
 
 KSPACE = KSpaceFiles()

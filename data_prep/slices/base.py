@@ -84,7 +84,8 @@ class SliceDataset(Dataset[Sample], ABC):
         definitions: words that only such data's reports need, each with its meaning.
         volumes: as given.
         slices: (index into volumes, slice) of each sample.
-        shapes: (rows, columns, has_target) of each sample; only equal ones fit into one batch.
+        shapes: (rows, columns, has_target, ...) of each sample; only equal ones fit into one batch.
+        measured: samples hold the measurement as well; their images are whole, and the targets the centres of them.
 
     Raises:
         TypeError: a class attribute is not declared, or an abstract method not finished.
@@ -99,7 +100,8 @@ class SliceDataset(Dataset[Sample], ABC):
 
     volumes: Sequence[SliceVolume]
     slices: list[tuple[int, int]]
-    shapes: list[tuple[int, int, bool]]
+    shapes: list[tuple[int, ...]]
+    measured: bool = False
 
     def __new__(cls, *args: object, **settings: object) -> Self:
         """Refuse what Python's ABC does not: a class without one of the attributes above.
@@ -116,7 +118,7 @@ class SliceDataset(Dataset[Sample], ABC):
     def __init__(self, volumes: Sequence[SliceVolume], image_size: tuple[int, int] | None) -> None:
         self.volumes, self.image_size = volumes, image_size
         self.slices = [(v, s) for v, volume in enumerate(volumes) for s in range(volume.n_slices)]
-        shapes = [(*self._size(volume), volume.has_target) for volume in volumes]
+        shapes: list[tuple[int, ...]] = [(*self._size(volume), volume.has_target) for volume in volumes]
         self.shapes = [shapes[v] for v, _ in self.slices]
 
     def __len__(self) -> int:
@@ -217,6 +219,10 @@ class SliceDataset(Dataset[Sample], ABC):
     def smallest_side(self) -> int:
         """The shortest side of any image, in pixels."""
         return min(min(shape[:2]) for shape in self.shapes)
+
+    def n_coils(self, volume: int) -> int:
+        """Return the number of receiver coils of a volume; 1 where there are no coils."""
+        return 1
 
     def without_padding(self, image: Tensor, volume: int) -> Tensor:
         """Crop images (..., rows, columns), of the samples' size, to the part that is not padding; a view.

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from data_prep.slices.seeds import generator
 from recon.errors import InputError
+from recon.physics.mri import move_object
 
 EPS = 1e-11  # fastMRI's: added to the standard deviation
+NO_KSPACE, NO_MASK = torch.empty(0, dtype=torch.complex64), torch.empty(0, dtype=torch.bool)
 
 
 class Sample(NamedTuple):
@@ -30,6 +32,10 @@ class Sample(NamedTuple):
             volume. CT: target.max() - target.min() of the image.
         volume: 0-d int64: index into the data set's `volumes`.
         slice: 0-d int64: slice within the volume.
+        kspace: MRI, for a network that needs the measurement: (coils, rows, columns) complex64, the whole matrix / std,
+            0 where it was not measured. The image is then that of the whole matrix, and the target keeps its own size,
+            which is the image's centre. Empty, (0,), for a network of images.
+        mask: (columns,) bool, True where k-space was measured; empty where k-space is.
     """
 
     image: Tensor
@@ -39,6 +45,8 @@ class Sample(NamedTuple):
     data_range: Tensor
     volume: Tensor
     slice: Tensor
+    kspace: Tensor = NO_KSPACE
+    mask: Tensor = NO_MASK
 
 
 def normalise(image: Tensor) -> tuple[Tensor, float, float]:
@@ -80,7 +88,7 @@ def check_sizes(image_size: Sequence[int] | None, max_shift: int) -> tuple[int, 
 
 
 def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
-    """Roll image and target circularly by one vector drawn from [-max_shift, max_shift]^2, in pixels.
+    """Roll image, k-space's object and target circularly by one vector drawn from [-max_shift, max_shift]^2, in pixels.
 
     Args:
         sample: in training.
@@ -91,4 +99,5 @@ def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
         return sample
     shift = generator("shift", *draw).integers(-max_shift, max_shift, size=2, endpoint=True).tolist()
     image, target = (torch.roll(part, shift, (-2, -1)) for part in (sample.image, sample.target))
-    return sample._replace(image=image, target=target)
+    kspace = move_object(sample.kspace, shift) if sample.kspace.numel() else sample.kspace
+    return sample._replace(image=image, target=target, kspace=kspace)

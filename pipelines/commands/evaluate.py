@@ -225,12 +225,16 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _choose_protocols(arguments: argparse.Namespace, runs: Sequence[AnyRun]) -> None:
-    """All that the runs' kind has, where none is named."""
+    """All that can be measured of some run, where none is named."""
     kind = runs[0].kind
+    usable = {run.name: kind.usable_protocols(run.dataset) for run in runs}
     if arguments.protocols is None:
-        arguments.protocols = kind.usable_protocols(runs[0].dataset)
+        arguments.protocols = [name for name in kind.protocols if any(name in names for names in usable.values())]
     for protocol in arguments.protocols:
         check_choice(f"protocol for the task {runs[0].config.task}", protocol, kind.protocols)
+        missing = [run for run, names in usable.items() if protocol not in names]
+        if len(missing) == len(runs):
+            raise InputError(f"protocol {protocol} cannot be measured of {', '.join(missing)}: leave it out")
     if arguments.save_reconstructions and not kind.saves_images:
         raise InputError("--save-reconstructions is for reconstruction: leave it out for classifiers")
 

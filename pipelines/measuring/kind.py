@@ -226,11 +226,16 @@ class NetworkEntry(NamedTuple):
         given: arguments that no user sets.
         input_of: of reconstruction, what the network is handed of a batch, ``network(*input_of(batch, clamp))``; None
             for the normalised image.
+        output_of: of reconstruction, what the network's output is as a normalised image, ``output_of(output, batch)``;
+            None where it is one.
+        measured: samples must hold the measurement, not the image alone.
     """
 
     build: type[nn.Module]
     given: frozenset[str]
     input_of: Callable[..., tuple[Tensor, ...]] | None = None
+    output_of: Callable[..., Tensor] | None = None
+    measured: bool = False
 
 
 AnyKind = Kind[Any, Any, Any]

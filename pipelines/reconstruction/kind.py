@@ -20,7 +20,14 @@ from pipelines.reconstruction.examples import draw_examples
 from pipelines.reconstruction.picture import save_picture
 from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.subjects import Subject, pieces_of
-from pipelines.reconstruction.task import ReconstructionLoss, ReconstructionTask, batch_of, denormalise, image_of
+from pipelines.reconstruction.task import (
+    ReconstructionLoss,
+    ReconstructionTask,
+    as_it_is,
+    batch_of,
+    denormalise,
+    image_of,
+)
 from pipelines.reports import write_report
 from recon.errors import InputError
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
@@ -71,10 +78,13 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
             max_shift=config.evaluation.max_shift,
             per_image=data.per_image,
             input_of=network.input_of or image_of,
+            output_of=network.output_of or as_it_is,
         )
 
     def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
-        """Nothing of the network hangs on the data."""
+        """Leave out the maps of several coils where there is one."""
+        if dataset.measured and all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))):
+            config.network.maps_widths = None
 
     def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:
         """Refuse volumes whose images the network cannot take, or which cannot be acquired.
@@ -86,11 +96,14 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
         for size, number in sizes.items():
             path = dataset.volumes[number].path
-            _check_size(size, path, task.total_stride)
+            _check_size(size, path, task.total_stride, dataset.measured)
+            if dataset.measured:
+                continue  # all that can be wrong with a size
             try:
                 network(*task.input_of(batch_of(torch.empty(1, 1, *size, device="meta")), task.clamp))
             except ValueError as error:
                 raise InputError(f"{path}: image {size[0]} x {size[1]} does not fit the network: {error}") from None
+        _check_coils(dataset, task.network)
         dataset.check()
 
     def check_targets(self, dataset: SliceDataset) -> None:
@@ -100,12 +113,13 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
-        """See :class:`Kind`."""
-        return list(self.protocols)
+        """All; of the measurement those that change it as well, not the image alone."""
+        return [name for name in self.protocols if not (dataset.measured and name in protocols.OF_IMAGES)]
 
     def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
-        """See :class:`Kind`."""
-        return pieces_of(dataset, protocols)
+        """See :class:`Kind`; what cannot be measured of such data is left out."""
+        usable = self.usable_protocols(dataset)
+        return pieces_of(dataset, [name for name in protocols if name in usable])
 
     def subject(self, task: ReconstructionTask, dataset: SliceDataset, piece: Piece, seed: int) -> Subject:
         """See :class:`Kind`."""
@@ -113,7 +127,10 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def images(self, subject: Subject) -> Tensor:
         """See :class:`Kind`."""
-        return torch.cat([denormalise(y, sample)[:, 0].cpu() for sample, y, *_ in subject.inferences])
+        images = torch.cat([denormalise(y, sample)[:, 0].cpu() for sample, y, *_ in subject.inferences])
+        if subject.dataset.measured and subject.volume is not None:
+            return subject.dataset.without_padding(images, subject.volume).contiguous()
+        return images
 
     def summarise(self, rows: Sequence[Row], dataset: SliceDataset) -> Summary:
         """See :class:`Kind`."""
@@ -161,9 +178,17 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         write_report(path, report)
 
 
-def _check_size(size: Sequence[int], path: Path, multiple: int) -> None:
-    """Refuse images ``(rows, columns)`` whose sides are no multiples, or which are too small to be compared."""
+def _check_size(size: Sequence[int], path: Path, multiple: int, whole: bool) -> None:
+    """Refuse images ``(rows, columns)`` whose sides are no multiples, or which are too small to be compared.
+
+    Whole ones, those of k-space's matrix, cannot be cropped or padded.
+    """
     rows, columns = size
+    if whole and (rows % multiple or columns % multiple):
+        raise InputError(
+            f"{path}: k-space has {rows} x {columns} points, and its sides must be multiples of the network's total "
+            f"stride {multiple}: take fewer levels (network.widths, network.maps_widths), or a network of images"
+        )
     if rows % multiple or columns % multiple:
         side, n = ("height", rows) if rows % multiple else ("width", columns)
         crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
@@ -175,6 +200,16 @@ def _check_size(size: Sequence[int], path: Path, multiple: int) -> None:
     if min(rows, columns) < SSIM_WINDOW:
         window = f"{SSIM_WINDOW} x {SSIM_WINDOW}"
         raise InputError(f"{path}: image {rows} x {columns} is smaller than the {window} window of SSIM: pad it")
+
+
+def _check_coils(dataset: SliceDataset, network: nn.Module) -> None:
+    """Refuse several coils before a network with the measurement inside that knows one alone."""
+    for number, volume in enumerate(dataset.volumes) if dataset.measured else ():
+        if dataset.n_coils(number) > 1 and getattr(network, "coil_maps", None) is None:
+            raise InputError(
+                f"{volume.path} has {dataset.n_coils(number)} coils, but the network has no network.maps_widths to "
+                "estimate their maps with: give files of one coil, or train with several"
+            )
 
 
 RECONSTRUCTION = Reconstruction()

@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep import Sample, stable_seed
+from data_prep import Sample, center_crop, stable_seed
 from pipelines.measuring.kind import AnyRun
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.task import denormalise, shifted
@@ -60,7 +60,7 @@ def save_picture(path: Path, run: AnyRun, settings: Settings, note: str) -> None
     y, x = shift[0].flip(0).tolist() if dataset.transposed else shift[0].tolist()
     nmse = "exact: bit for bit equal" if bool(eq.equal[0]) else f"NMSE_eq {float(eq.nmse[0]):.1e}"
     top = float(batch.data_range if target is not None else expected.amax())
-    error = expected * 0 if target is None else reconstruction - target
+    error = expected * 0 if target is None else center_crop(reconstruction, target.shape[-2:]) - target
     panels: list[tuple[str, np.ndarray | None, dict[str, Value]]] = [
         (f"input ({dataset.baselines[dataset.baseline]})\n{decibel(before)}", pixels(before), {"vmin": 0, "vmax": top}),
         (f"reconstruction f(x)\n{decibel(reconstruction)}", pixels(reconstruction), {"vmin": 0, "vmax": top}),

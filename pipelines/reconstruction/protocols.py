@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from data_prep import Sample, generator, stable_seed
+from data_prep import Sample, center_crop, generator, stable_seed
 from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
@@ -25,10 +25,12 @@ from recon import metrics
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts, psnr
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
+from recon.physics.movement import move_kspace
 from recon.physics.mri import fft2c, ifft2c, move_object
 
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
+OF_IMAGES = ("noise", "flip", "outside", "realistic-shift")  # they change the input as an image, not the measurement
 
 
 Item = TypeVar("Item")
@@ -198,11 +200,27 @@ def _compare(
         moves = some.to(output.device)
         preds = denormalise(task(shifted(sample, moves)), sample)
         expected = denormalise(_rolled(output, moves), sample)
-        targets = _rolled(sample.target, moves) if sample.target.numel() else None
         if quality is not None:
             quality.update(circular_shift(preds, -moves), sample)
-        status = "tie" if tie else "ok"
-        yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, targets)
+        status, dpsnr = "tie" if tie else "ok", _psnr_change(sample, moves, preds, expected)
+        yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, dpsnr)
+
+
+def _psnr_change(sample: Sample, moves: Tensor, preds: Tensor, expected: Tensor) -> Tensor | None:
+    """What shifts change of the PSNR against the target that is shifted along; None where there is no target.
+
+    Of a target that shows but the images' centre, it is the images that are shifted back.
+    """
+    size, peak = sample.target.shape[-2:], _peak(sample, len(preds))
+    if peak is None:
+        return None
+    if size == preds.shape[-2:]:
+        targets = _rolled(sample.target, moves)
+    else:
+        preds, expected = (center_crop(circular_shift(image, -moves), size) for image in (preds, expected))
+        targets = sample.target.expand(len(preds), -1, -1, -1)
+    before, after = (psnr(y[:, 0], targets[:, 0], peak, per_slice=True) for y in (expected, preds))
+    return (before - after).abs()
 
 
 def _rolled(image: Tensor, shifts: Tensor) -> Tensor:
@@ -217,16 +235,14 @@ def _error_rows(
     preds: Tensor,
     expected: Tensor,
     status: str,
-    targets: Tensor | None = None,
+    dpsnr: Tensor | None = None,
 ) -> Iterator[Row]:
     """The rows of ``(batch, 1, rows, columns)`` outputs in the file's units, one per shift and metric."""
-    peak = _peak(sample, len(preds))
-    error = metrics.equivariance(preds[:, 0], expected[:, 0], peak)
+    error = metrics.equivariance(preds[:, 0], expected[:, 0], _peak(sample, len(preds)))
     columns = {f"{key}_eq": getattr(error, key).tolist() for key in ("nmse", "psnr", "ssim")}
     columns["max_abs"] = error.max_abs.tolist()
-    if targets is not None and peak is not None:
-        before, after = (psnr(y[:, 0], targets[:, 0], peak, per_slice=True) for y in (expected, preds))
-        columns["dpsnr"] = (before - after).abs().tolist()
+    if dpsnr is not None:
+        columns["dpsnr"] = dpsnr.tolist()
     for i, (equal, (y, x)) in enumerate(zip(error.equal.tolist(), shifts, strict=True)):
         case = "exact" if equal and status == "ok" else status
         for metric, values in columns.items():
@@ -262,12 +278,15 @@ def _moved(
     dataset, task = subject.dataset, subject.task
     again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
-    held = (acquired - sample.mean) / sample.std  # a batch of one, whose constants are (1,)
-    inputs = torch.cat([_translate(sample.image, t), held, again.image])
-    outputs = torch.cat([task(sample._replace(image=some)) for some in inputs.split(batch_size)])
-    network, acquisition, whole = (
-        denormalise(y[None], s) for y, s in zip(outputs, (sample, sample, again), strict=True)
-    )
+    translated = sample._replace(image=_translate(sample.image, t))
+    held = sample._replace(image=(acquired - sample.mean) / sample.std)  # a batch of one, whose constants are (1,)
+    if sample.kspace.numel():
+        translated = translated._replace(kspace=move_kspace(sample.kspace, torch.tensor([t], device=output.device)))
+        held = held._replace(kspace=again.kspace * (again.std / sample.std))
+    inputs = Sample(*map(torch.cat, zip(translated, held, again, strict=True)))
+    batches = zip(*(part.split(batch_size) for part in inputs), strict=True)
+    outputs = torch.cat([task(Sample(*batch)) for batch in batches])
+    network, acquisition, whole = denormalise(outputs, inputs)[:, None]
     rows, columns = dataset.in_view(index, t)
 
     def view(image: Tensor) -> Tensor:
@@ -275,7 +294,7 @@ def _moved(
 
     expected = view(denormalise(_translate(output, t), sample))
     steps = {
-        "nmse_eq_input": (view(acquired), view(denormalise(_translate(sample.image, t), sample))),
+        "nmse_eq_input": (view(acquired), view(denormalise(translated.image, sample))),
         "nmse_eq_network": (view(network), expected),
         "nmse_eq_acquisition": (view(acquisition), expected),
         "nmse_eq": (view(whole), expected),

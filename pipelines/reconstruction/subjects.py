@@ -25,7 +25,8 @@ class Inference(NamedTuple):
     Attributes:
         sample: a batch of one, on the network's device.
         output: f(x), normalised, ``(1, 1, rows, columns)``.
-        margins: the phase margin of each level, from the image down; empty for a fixed grid.
+        margins: the phase margin of each level, from the image down, of an unrolled network cascade by cascade (the
+            smallest of all coils in the network of the maps, which comes first); empty for a fixed grid.
         tie: the input is equal to its own shift, or two phases have equal scores: no network that picks its grid by
             content can be equivariant here.
     """
@@ -53,7 +54,7 @@ def infer(task: ReconstructionTask, sample: Sample, name: str) -> Inference:
             f"the reconstruction of {name} slice {int(sample.slice)} is not finite: its file or the checkpoint holds "
             "nan or inf; leave the file out or train again"
         )
-    found = torch.cat(margins).cpu() if margins else torch.empty(0, dtype=torch.float64)
+    found = torch.stack([margin.amin() for margin in margins]).cpu() if margins else torch.empty(0, dtype=torch.float64)
     own = bool(equals_own_shift(sample.image[:, 0], task.total_stride))
     return Inference(sample, output, found, own or bool((found <= TIE).any()))
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torchmetrics import MetricCollection
 
-from data_prep import Sample, stable_seed
+from data_prep import Sample, center_crop, stable_seed
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.nested import Tree
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
+from recon.physics.movement import move_kspace
 
 MANY_SLICES = 1_000_000  # more than a volume has
 LOSSES = ("mse", "l1", "ssim")
@@ -38,7 +39,8 @@ class ReconstructionLoss(nn.Module):
         self.name = name
 
     def forward(self, preds: Tensor, batch: Sample, clamp: float) -> Tensor:
-        """The loss of normalised outputs ``(batch, 1, rows, columns)`` against a batch's targets."""
+        """The loss of normalised outputs ``(batch, 1, rows, columns)``, or their centres, against a batch's targets."""
+        preds = center_crop(preds, batch.target.shape[-2:])
         if self.name == "ssim":
             preds = denormalise(preds, batch)
             return 1 - ssim(preds[:, 0], batch.target[:, 0], batch.data_range, per_slice=True).mean().to(preds.dtype)
@@ -64,8 +66,12 @@ def batch_of(image: Tensor) -> Sample:
 
 def shifted(batch: Sample, shifts: Tensor) -> Sample:
     """The batch (or a batch of one, once for each shift) whose object is moved by circular shifts ``(n, 2)``."""
-    image = batch.image.expand(len(shifts), *batch.image.shape[1:])
-    return batch._replace(image=circular_shift(image, shifts))
+    n = len(shifts)
+    moved = batch._replace(image=circular_shift(batch.image.expand(n, *batch.image.shape[1:]), shifts))
+    if not batch.kspace.numel():
+        return moved
+    kspace = batch.kspace.expand(n, *batch.kspace.shape[1:])
+    return moved._replace(kspace=move_kspace(kspace, shifts), mask=batch.mask.expand(n, -1))
 
 
 def image_of(batch: Sample, clamp: float) -> tuple[Tensor]:
@@ -73,11 +79,26 @@ def image_of(batch: Sample, clamp: float) -> tuple[Tensor]:
     return (batch.image.clamp(-clamp, clamp),)
 
 
+def as_it_is(output: Tensor, batch: Sample) -> Tensor:
+    """What a network of images gives is a normalised image ``(batch, 1, rows, columns)``."""
+    return output
+
+
+def measurement_of(batch: Sample, clamp: float) -> tuple[Tensor, Tensor]:
+    """What an unrolled network is handed: k-space ``(batch, coil, rows, columns)`` and mask ``(batch, columns)``."""
+    return batch.kspace, batch.mask
+
+
+def magnitude_of(output: Tensor, batch: Sample) -> Tensor:
+    """The complex image y ``(batch, rows, columns)``, in units of std, normalised: (|y| std - mean) / std."""
+    return output.abs()[:, None] - _per_sample(batch.mean / batch.std)
+
+
 class ReconstructionTask(TrainedTask):
     """Train a network to map a measured slice to the target, both in normalised units.
 
     Args:
-        network: maps what it is handed to ``(batch, 1, rows, columns)``; tells its ``total_stride``.
+        network: tells its ``total_stride``.
         loss: a ReconstructionLoss.
         optimizer: arguments of Adam.
         scheduler: arguments of StepLR, stepped each epoch.
@@ -86,6 +107,7 @@ class ReconstructionTask(TrainedTask):
         max_shift: range of the validation's circular shifts, in pixels.
         per_image: the validation's quality is that of each image (CT), not of each volume (MRI).
         input_of: what the network is handed of a batch: ``network(*input_of(batch, clamp))``.
+        output_of: makes what it gives a normalised image ``(batch, 1, rows, columns)``: ``output_of(output, batch)``.
     """
 
     figures = ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq")
@@ -102,17 +124,20 @@ class ReconstructionTask(TrainedTask):
         max_shift: int = 16,
         per_image: bool = False,
         input_of: Callable[[Sample, float], tuple[Tensor, ...]] = image_of,
+        output_of: Callable[[Tensor, Sample], Tensor] = as_it_is,
     ) -> None:
         super().__init__(network, seed)
         self.loss = loss or ReconstructionLoss()
         self._optimizer, self._scheduler = dict(optimizer or {}), dict(scheduler or {})
-        self.clamp, self.max_shift, self.per_image, self.input_of = clamp, max_shift, per_image, input_of
+        self.clamp, self.max_shift, self.per_image = clamp, max_shift, per_image
+        self.input_of, self.output_of = input_of, output_of
         self.quality = MetricCollection({"psnr": PSNR(), "ssim": SSIM(), "nmse": NMSE()})
         self.shift_error = Equivariance()
 
     def forward(self, batch: Sample) -> Tensor:
         """The normalised reconstruction ``(batch, 1, rows, columns)``, clamped, of a batch of slices."""
-        return self.network(*self.input_of(batch, self.clamp)).clamp(-self.clamp, self.clamp)
+        output = self.network(*self.input_of(batch, self.clamp))
+        return self.output_of(output, batch).clamp(-self.clamp, self.clamp)
 
     def batch_loss(self, batch: Sample) -> Tensor:
         """The loss of a batch of slices."""

@@ -26,7 +26,8 @@ from pipelines.runtime.yaml_file import read_yaml, refuse_repeated_keys
 from pipelines.tasks import TASKS
 from recon.errors import InputError, check_choice, nearest
 
-OF_THE_RUN = {"data", "split", "training", "seed", "progress"}  # arguments of a data set that are no settings of it
+# Arguments of a data set that are no settings of it
+OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured"}
 ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 # Trainer arguments that the run folder, the sampler and the callbacks decide

@@ -38,6 +38,11 @@ class ComplexUNet(nn.Module):
         self.band_limited = sampling == "alias_free"
         self.network = network or _unet(sampling, settings)
 
+    @property
+    def total_stride(self) -> int:
+        """The network's: each side of the image must be a multiple of it."""
+        return int(getattr(self.network, "total_stride", 1))
+
     def forward(self, image: Tensor) -> Tensor:
         """Map complex ``(batch, rows, columns)`` to the same."""
         planes = torch.view_as_real(image).permute(0, 3, 1, 2)
@@ -90,6 +95,11 @@ class CoilMaps(nn.Module):
         images = mri.ifft2c(mri.apply_mask(kspace, lines))
         maps = self.network(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
         return maps / mri.rss(maps, 1).unsqueeze(1)
+
+
+def total_stride(network: nn.Module) -> int:
+    """The largest total stride of the U-Nets inside; the others divide it, since they have one stride."""
+    return max(inner.total_stride for inner in network.modules() if isinstance(inner, ComplexUNet))
 
 
 def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.Module | None) -> mri.FourierOperator:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, total_stride
 
 
 class MoDL(nn.Module):
@@ -52,6 +52,11 @@ class MoDL(nn.Module):
         self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+
+    @property
+    def total_stride(self) -> int:
+        """Of the U-Nets: each side of k-space must be a multiple of it."""
+        return total_stride(self)
 
     def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         """Reconstruct; arguments, result and errors are those of :meth:`recon.networks.VarNet.forward`."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, total_stride
 from recon.physics.mri import FourierOperator, fft2c, ifft2c
 
 FORMS = ("image", "kspace")
@@ -61,6 +61,11 @@ class VarNet(nn.Module):
         self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+
+    @property
+    def total_stride(self) -> int:
+        """Of the U-Nets: each side of k-space must be a multiple of it."""
+        return total_stride(self)
 
     def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         """Reconstruct.
