@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from torch import Tensor
 from data_prep.fastmri.folder import find_volumes
 from data_prep.fastmri.masks import check_mask, make_mask
 from data_prep.fastmri.reading import VolumeReader
-from data_prep.fastmri.volume import Volume
+from data_prep.fastmri.volume import Volume, undersampled
+from data_prep.fastmri.writing import write_volume
 from data_prep.slices.base import SliceDataset, size_in_words
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.slices.seeds import stable_seed
-from data_prep.storage.cache import write_hdf5
-from data_prep.storage.nifti import write_nifti
 from recon.errors import InputError
 from recon.physics.mri import apply_mask, move_object, zero_filled
 
@@ -262,26 +260,12 @@ class FastMRIDataset(SliceDataset):
         return self.volumes[0].voxel_size_mm
 
     def for_file(self, images: Tensor) -> Tensor:
-        """Return all of a reconstruction, padded if the network had it padded, as fastMRI's submissions are.
-
-        Of images of k-space's whole matrix it is what the target shows.
-        """
+        """Return all of a reconstruction, padded if the network had it so; of whole matrices what the target shows."""
         return self.without_padding(images, 0).contiguous() if self.measured else images.contiguous()
 
     def write(self, path: Path, images: Tensor, made_by: str) -> None:
-        """Write a reconstruction of the one volume, see `SliceDataset.write`.
-
-        *.h5 is fastMRI's submission format. In *.nii.gz the voxel where the acquired field is centred is at
-        (0, 0, 0) mm, and voxels are of 1 mm where the header does not tell their size.
-        """
-        values = self.for_file(images).numpy()
-        if path.suffix == ".h5":
-            write_hdf5(path, {"reconstruction": values}, {"made_by": made_by})
-            return
-        volume = self.volumes[0]
-        sizes = zip(volume.kspace_size, volume.image_size, values.shape[1:], strict=True)
-        origin = *(_center(*of_axis) for of_axis in sizes), len(values) // 2
-        write_nifti(path, values, self.voxel_size_mm() or (1, 1, 1), origin, made_by)
+        """Write a reconstruction of the one volume, see `SliceDataset.write` and `write_volume`."""
+        write_volume(path, self.volumes[0], self.for_file(images).numpy(), made_by)
 
     def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
         own = self._reader.mask(volume)
@@ -332,20 +316,3 @@ class FastMRIDataset(SliceDataset):
 
     def _target(self, volume: Volume, part: int | slice) -> Tensor:
         return self._fit(volume, self._reader.target(volume, part))
-
-
-def _center(*sizes: int) -> int:
-    """Where an axis has its pixel n // 2, the Fourier transform's centre, after each of its crops and pads."""
-    return sizes[0] // 2 - sum(int((old - new) / 2) for old, new in pairwise(sizes))
-
-
-def undersampled(volumes: Sequence[Volume]) -> list[str]:
-    """Return a sentence on the files that seem undersampled already, but bring no mask; none where there are none."""
-    names = [str(volume.path) for volume in volumes if volume.seems_undersampled]
-    if not names:
-        return []
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [
-        f"{names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
-        "so it seems, and masked once more; store its 'mask' if it was"
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -264,3 +264,15 @@ def _maximum(target: h5py.Dataset, path: Path, size: tuple[int, int]) -> float:
 
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def undersampled(volumes: Sequence[Volume]) -> list[str]:
+    """Return a sentence on the files that seem undersampled already, but bring no mask; none where there are none."""
+    names = [str(volume.path) for volume in volumes if volume.seems_undersampled]
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [
+        f"{names[0]}{more} without a mask, but with columns of zeros between others: undersampled already, "
+        "so it seems, and masked once more; store its 'mask' if it was"
+    ]

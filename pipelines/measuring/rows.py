@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 
@@ -17,6 +18,11 @@ class Row(NamedTuple):
     metric: str
     value: float | str
     status: str  # ok, exact (outputs equal bit for bit; PSNR_eq is infinite and left out), or tie
+
+
+def finite_or_empty(value: float) -> float | str:
+    """Nothing for what is infinite or undefined: PSNR_eq of equal outputs, NMSE_eq of an output that is all zero."""
+    return value if isfinite(value) else ""
 
 
 Summary = dict[str, Any]

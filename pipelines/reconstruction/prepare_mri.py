@@ -22,7 +22,7 @@ from data_prep import (
     simulate_kspace,
     write_fastmri,
 )
-from data_prep.fastmri.dataset import undersampled
+from data_prep.fastmri.volume import undersampled
 from data_prep.storage.cache import reason
 from data_prep.storage.nifti import nifti_name, read_nifti
 from pipelines.reconstruction.preparation import AddFlag, Preparation
