@@ -48,6 +48,7 @@ protocols of reconstruction:
   physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
   realistic-shift  new content enters at the border; compared on the interior
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
+  (noise, flip, outside and realistic-shift change the input as an image: not for networks that get k-space)
 protocols of classifiers:
   plain            accuracy, overall and by class, and what is confused with what
   circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image
