@@ -100,9 +100,9 @@ class CoilMaps(nn.Module):
 def start_small(regularisers: nn.ModuleList) -> nn.ModuleList:
     """The same U-Nets, their last layers a tenth as large: an unrolled network starts near what was measured."""
     with torch.no_grad():
-        for layer in [regulariser.network.head for regulariser in regularisers]:
-            layer.weight.mul_(0.1)
-            layer.bias.mul_(0.1)
+        for name, parameter in regularisers.named_parameters():
+            if ".network.head." in name:
+                parameter.mul_(0.1)
     return regularisers
 
 
