@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, total_stride
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
 
 
 class MoDL(nn.Module):
@@ -49,7 +49,10 @@ class MoDL(nn.Module):
             raise InputError(f"n_cascades {n_cascades} and n_cg_steps {n_cg_steps} leave nothing to do: give 1 or more")
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
         n_regularisers = 1 if shared else n_cascades
-        self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
+        settings = {"residual": True} | settings  # R is near 1 at first
+        self.regularisers = start_small(
+            nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
+        )
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, total_stride
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
 from recon.physics.mri import FourierOperator, fft2c, ifft2c
 
 FORMS = ("image", "kspace")
@@ -58,7 +58,9 @@ class VarNet(nn.Module):
             raise InputError(f"n_cascades {n_cascades} leave nothing to unroll: give 1 or more")
         check_choice("form", form, FORMS)
         self.form, self.save_memory = form, save_memory
-        self.regularisers = nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
+        self.regularisers = start_small(
+            nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
+        )
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
 
