@@ -239,6 +239,7 @@ def _command(start: _Start) -> None:
     """As the interpreter starts."""
     os.environ.clear()
     os.environ.update(start.environment)
+    tempfile.tempdir = None  # the parent remembers the one of its own start
     os.chdir(start.folder)
     if start.largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (start.largest_file, start.largest_file))

@@ -15,7 +15,7 @@ from data_prep.fastmri.masks import check_mask, make_mask
 from data_prep.fastmri.reading import VolumeReader
 from data_prep.fastmri.volume import Volume, undersampled
 from data_prep.fastmri.writing import write_volume
-from data_prep.slices.base import SliceDataset, size_in_words
+from data_prep.slices.base import SliceDataset, SliceVolume, size_in_words
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.slices.seeds import stable_seed
@@ -243,9 +243,10 @@ class FastMRIDataset(SliceDataset):
                     "maps of several coils are estimated: give another mask, or a network of images"
                 )
 
-    def notes(self) -> list[str]:
+    @classmethod
+    def notes_on(cls, volumes: Sequence[SliceVolume]) -> list[str]:
         """Return a sentence on the files that seem undersampled already, but bring no mask."""
-        return undersampled(self.volumes)
+        return undersampled([volume for volume in volumes if isinstance(volume, Volume)])
 
     def n_coils(self, volume: int) -> int:
         """Return the number of receiver coils of a volume."""

@@ -255,6 +255,11 @@ class SliceDataset(Dataset[Sample], ABC):
 
     def notes(self) -> list[str]:
         """Return sentences on what is odd about the files, to be said aloud."""
+        return self.notes_on(self.volumes)
+
+    @classmethod
+    def notes_on(cls, volumes: Sequence[SliceVolume]) -> list[str]:
+        """Return what `notes` says of volumes, also of those of several data sets."""
         return []
 
     def panels(self, index: int) -> list[Panel]:

@@ -122,7 +122,8 @@ def _predict(argv: list[str]) -> None:
     photons = arguments.photons or N_PHOTONS
     jobs = {each.path.name: plan(network, each, out, arguments.format, photons) for each in checking}
     todo = [job for job in jobs.values() if job is not None]
-    say_aloud([note for job in todo for note in job.dataset.notes()])
+    for kind in dict.fromkeys(type(job.dataset) for job in todo):
+        say_aloud(kind.notes_on([job.dataset.volumes[0] for job in todo if type(job.dataset) is kind]))
     make_folder(out)
 
     if there := [name for name, job in jobs.items() if job is None]:

@@ -29,7 +29,11 @@ print(code, sorted({{"torch", "monai", "ray", "numpy", "optuna", "h5py"}} & sys.
 """
 
 
-TASKS = [path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.endswith("_sample")]
+TASKS = [
+    path.stem
+    for path in (ROOT / "configs").glob("*.yaml")
+    if "-" not in path.stem and not path.stem.endswith("_sample")
+]
 CALLS = [("train", f"--task={task}") for task in TASKS] + [(command,) for command in entry.COMMANDS]
 
 

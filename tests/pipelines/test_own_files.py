@@ -202,7 +202,7 @@ def test_commands_to_be_copied_are_quoted(capsys, data, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "finish", interrupt)
+    monkeypatch.setattr("pipelines.runs.train.finish", interrupt)
     assert train.main(["--task=mri", f"--data={data}", f"--out={out}", *TINY]) == 130
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert shlex.split(said.partition("with: ")[2]) == ["recon-train", "--resume", str(out)]
