@@ -29,11 +29,8 @@ print(code, sorted({{"torch", "monai", "ray", "numpy", "optuna", "h5py"}} & sys.
 """
 
 
-TASKS = [
-    path.stem
-    for path in (ROOT / "configs").glob("*.yaml")
-    if "-" not in path.stem and not path.stem.endswith("_sample")
-]
+PRESETS = [path.stem for path in (ROOT / "configs").glob("*.yaml")]
+TASKS = [name for name in PRESETS if "-" not in name and not name.endswith("_sample")]
 CALLS = [("train", f"--task={task}") for task in TASKS] + [(command,) for command in entry.COMMANDS]
 
 
