@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -246,7 +246,7 @@ class FastMRIDataset(SliceDataset):
     @classmethod
     def notes_on(cls, volumes: Sequence[SliceVolume]) -> list[str]:
         """Return a sentence on the files that seem undersampled already, but bring no mask."""
-        return undersampled([volume for volume in volumes if isinstance(volume, Volume)])
+        return undersampled(cast("Sequence[Volume]", volumes))
 
     def n_coils(self, volume: int) -> int:
         """Return the number of receiver coils of a volume."""
