@@ -56,7 +56,7 @@ def make_request(flags: Tree, argv: Sequence[str]) -> Request:
     """
     plain = _parse(argv, flags)
     known = keys(settings_of(plain))
-    path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None)
+    path = Path(flags["space"]) if flags["space"] else default_space(plain.task, plain.data is None, plain.network.name)
     space = read_space(path, known)
     given = {token[2:].partition("=")[0] for token in expand_aliases(argv) if token.startswith("--")}
     for parameter in space.parameters:
@@ -104,15 +104,15 @@ def check_trials(ledger: Ledger, space: Space) -> None:
             raise damaged(path, "its point is not of the sweep's space")
 
 
-def default_space(task: str, sample: bool) -> Path:
-    """The space of a task, or the small one of its bundled sample.
+def default_space(task: str, sample: bool, network: str) -> Path:
+    """The space of a task's first network, or the small one for the bundled sample.
 
     Raises:
-        InputError: there is none for this task.
+        InputError: there is none for this task, or it is another network.
     """
     path = Path(str(resources.files(configs) / "tune" / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
-    if not path.is_file():
-        raise InputError(f"there is no space for the task {task} yet: give one with --space")
+    if not path.is_file() or network != next(iter(TASKS[task].networks)):  # the spaces vary the first one's settings
+        raise InputError(f"there is no space for the task {task} with the network {network} yet: give one with --space")
     return path
 
 

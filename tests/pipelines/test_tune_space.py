@@ -22,6 +22,7 @@ from pipelines.commands import train, tune
 from pipelines.runs.checkpoints import read_checkpoint
 from pipelines.runs.config import parse, settings_of
 from pipelines.runtime.nested import keys
+from pipelines.tasks import TASKS
 from pipelines.tuning.ledger import Ledger, Trial, read_rows
 from pipelines.tuning.population import change_settings, read_schedule, start_schedule
 from pipelines.tuning.request import default_space, make_request, objective_of
@@ -113,7 +114,11 @@ def test_what_is_no_space(content, says):
 def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     """Their corners are built and the bundled data opened, as before any sweep."""
     task = path.stem.removesuffix("_sample")
-    assert default_space(task, path.stem != task) == path
+    first, *others = TASKS[task].networks
+    assert default_space(task, path.stem != task, first) == path
+    for network in others:
+        with pytest.raises(InputError, match=f"no space for the task {task} with the network {network} yet"):
+            default_space(task, path.stem != task, network)
     request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}"])
     assert request.space.parameters
     assert request.settings.samples == request.space.sweep["samples"]
