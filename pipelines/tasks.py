@@ -77,8 +77,9 @@ class TaskRow(NamedTuple):
 IMAGE_NETWORKS = {
     "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
 }
+GIVEN = frozenset({"network", "jointly"})
 UNROLLED = {
-    name: NetworkEntry(build, frozenset({"network"}), measurement_of, magnitude_of, measured=True)
+    name: NetworkEntry(build, GIVEN, measurement_of, magnitude_of, measured=True, older={"phase_correction": False})
     for name, build in (("varnet", VarNet), ("modl", MoDL))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}

@@ -229,7 +229,7 @@ class FastMRIDataset(SliceDataset):
         return f"{mask}{coils}{size_in_words(settings)}"
 
     def check(self) -> None:
-        """Make a mask for each width of k-space; with the measurement of several coils, look for calibration lines.
+        """Make a mask for each width of k-space; with the measurement, look for calibration lines.
 
         Raises:
             InputError: one cannot be made, or has none; names a file.
@@ -237,10 +237,10 @@ class FastMRIDataset(SliceDataset):
         for number in {volume.kspace_size[1]: number for number, volume in enumerate(self.volumes)}.values():
             self.mask(number)
         for number, volume in enumerate(self.volumes) if self.measured else ():
-            if volume.n_coils > 1 and not self.mask(number)[volume.kspace_size[1] // 2]:
+            if not self.mask(number)[volume.kspace_size[1] // 2]:
                 raise InputError(
-                    f"{volume.path}: the mask has no calibration lines (its centre was not measured), from which the "
-                    "maps of several coils are estimated: give another mask, or a network of images"
+                    f"{volume.path}: the mask has no calibration lines (its centre was not measured), from which "
+                    "coil maps and the image's phase are estimated: give another mask, or a network of images"
                 )
 
     @classmethod

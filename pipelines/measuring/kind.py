@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
-from pipelines.runtime.nested import Tree
+from pipelines.runtime.nested import Tree, Value
 from pipelines.training.base import TrainedTask
 from pipelines.training.loaders import Data
 
@@ -229,6 +229,7 @@ class NetworkEntry(NamedTuple):
         output_of: of reconstruction, what the network's output is as a normalised image, ``output_of(output, batch)``;
             None where it is one.
         measured: samples must hold the measurement, not the image alone.
+        older: what keys mean that a run's config.yaml lacks, since its version did not know them.
     """
 
     build: type[nn.Module]
@@ -236,6 +237,7 @@ class NetworkEntry(NamedTuple):
     input_of: Callable[..., tuple[Tensor, ...]] | None = None
     output_of: Callable[..., Tensor] | None = None
     measured: bool = False
+    older: Mapping[str, Value] = {}
 
 
 AnyKind = Kind[Any, Any, Any]

@@ -31,7 +31,7 @@ from pipelines.reconstruction.task import (
 from pipelines.reports import write_report
 from recon.errors import InputError
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
-from recon.networks import resolve_blur
+from recon.networks import resolve_blur, resolve_phase
 
 
 class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
@@ -59,6 +59,8 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         network = config.network
         if "sampling" in network and "blur" in network:
             network.blur = resolve_blur(network.sampling, network.blur)
+        if "phase_correction" in network:
+            network.phase_correction = resolve_phase(network.phase_correction, network.sampling)
 
     def check_values(self, config: Namespace) -> None:
         """See :class:`Kind`."""

@@ -6,6 +6,7 @@ There is no second schema: the keys are the arguments of the classes they config
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
@@ -164,9 +165,19 @@ def load(path: Path) -> Namespace:
         InputError: the file is missing or is not a configuration of ours.
     """
     try:
-        return parse(["--config", str(path)])
+        return parse(["--config", str(path), *_of_older_versions(path)])
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+
+
+def _of_older_versions(path: Path) -> list[str]:
+    """Flags for the keys of a network that an older version did not record."""
+    content = _read_yaml(path)
+    network, row = content.get("network"), TASKS.get(str(content.get("task")))
+    if row is None or not isinstance(network, dict) or network.get("name") not in row.networks:
+        return []
+    older = row.networks[network["name"]].older
+    return [f"--network.{key}={json.dumps(value)}" for key, value in older.items() if key not in network]
 
 
 def settings_of(config: Namespace) -> dict[str, Value]:

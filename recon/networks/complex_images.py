@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -13,6 +14,7 @@ from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
 from recon.physics import mri
+from recon.physics.image_phase import image_phase
 
 
 class ComplexUNet(nn.Module):
@@ -22,8 +24,12 @@ class ComplexUNet(nn.Module):
     change these numbers, so that the whole commutes with every shift that the network commutes with: by whole pixels
     with sampling aps, by any real number of them with alias_free, where the Nyquist frequency is left out first.
 
+    An image whose phase was taken out has an imaginary part far smaller than the real one: with ``jointly`` both have
+    the deviation of the whole, sqrt(var(real) + var(imaginary)), so that noise is not blown up to an image's size.
+
     Args:
         network: from 2 to 2 real channels; None for a U-Net of the settings.
+        jointly: one deviation for both parts.
         sampling: of the U-Net: stride, lpf, aps or alias_free.
         settings: of the U-Net: see :class:`recon.networks.UNet` or :class:`recon.networks.AliasFreeUNet`.
 
@@ -33,8 +39,11 @@ class ComplexUNet(nn.Module):
     Source: E2E-VarNet's NormUnet, arXiv 2004.06688.
     """
 
-    def __init__(self, network: nn.Module | None = None, sampling: str = "aps", **settings: Any) -> None:
+    def __init__(
+        self, network: nn.Module | None = None, jointly: bool = False, sampling: str = "aps", **settings: Any
+    ) -> None:
         super().__init__()
+        self.jointly = jointly
         self.band_limited = sampling == "alias_free"
         self.network = network or _unet(sampling, settings)
 
@@ -50,7 +59,10 @@ class ComplexUNet(nn.Module):
             planes = resample(planes, planes.shape[2:])
         exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
         mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
-        deviation = exact.std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
+        deviation = exact.std((2, 3), keepdim=True)
+        if self.jointly:
+            deviation = torch.linalg.vector_norm(deviation, dim=1, keepdim=True)
+        deviation = deviation.to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
         y = self.network((planes - mean) / deviation) * deviation + mean
         return torch.view_as_complex(y.permute(0, 2, 3, 1).contiguous())
 
@@ -124,3 +136,31 @@ def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.
             raise InputError(f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps")
         maps = estimate(kspace, mask)
     return mri.FourierOperator(mask, maps)
+
+
+def in_phase(
+    reconstruct: Callable[[Tensor, mri.FourierOperator], Tensor], kspace: Tensor, operator: mri.FourierOperator
+) -> Tensor:
+    """Reconstruct an image whose smooth phase P was taken out, and bring it back: P f(k, A P).
+
+    Args:
+        reconstruct: f, from k-space and its measurement to the complex image ``(batch, rows, columns)``.
+        kspace: complex ``(batch, coil, rows, columns)``.
+        operator: the measurement A.
+    """
+    mask = operator.mask.squeeze((-3, -2))
+    phase = image_phase(kspace, mask, operator.maps)
+    return phase * reconstruct(kspace, mri.FourierOperator(mask, operator.expand(phase)))
+
+
+def resolve_phase(phase_correction: bool | None, sampling: str) -> bool:
+    """Whether an unrolled network takes the image's phase out: where nothing is said, unless it is alias-free.
+
+    Raises:
+        InputError: both are wanted; the product with the phase aliases.
+    """
+    if phase_correction and sampling == "alias_free":
+        raise InputError(
+            "phase_correction is not exact between the pixels, as sampling alias_free is: choose one of them"
+        )
+    return sampling != "alias_free" if phase_correction is None else phase_correction

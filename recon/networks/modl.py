@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
+from recon.networks.complex_images import (
+    CoilMaps,
+    ComplexUNet,
+    in_phase,
+    measurement,
+    resolve_phase,
+    start_small,
+    total_stride,
+)
+from recon.physics.mri import FourierOperator
 
 
 class MoDL(nn.Module):
@@ -26,11 +35,12 @@ class MoDL(nn.Module):
         widths: channels of each level of the regulariser, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         shared: whether all cascades have the same weights.
+        phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade or step, or what the U-Net refuses.
+        InputError: fewer than one cascade or step, phase correction with alias_free, or what the U-Net refuses.
 
     Source: Aggarwal, Mani and Jacob, IEEE Transactions on Medical Imaging 38 (2019), arXiv 1712.02862.
     """
@@ -42,6 +52,7 @@ class MoDL(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         shared: bool = True,
+        phase_correction: bool | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -50,8 +61,9 @@ class MoDL(nn.Module):
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
         n_regularisers = 1 if shared else n_cascades
         settings = {"residual": True} | settings  # R is near 1 at first
+        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
         self.regularisers = start_small(
-            nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
+            nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_regularisers))
         )
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
@@ -63,7 +75,11 @@ class MoDL(nn.Module):
 
     def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         """Reconstruct; arguments, result and errors are those of :meth:`recon.networks.VarNet.forward`."""
-        operator, weight = measurement(kspace, mask, maps, self.coil_maps), self.log_weight.exp()
+        operator = measurement(kspace, mask, maps, self.coil_maps)
+        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
+
+    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
+        weight = self.log_weight.exp()
         x = start = operator.adjoint(kspace)
         for cascade in range(self.n_cascades):
             regularised = self.regularisers[cascade % len(self.regularisers)](x)

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
+from recon.networks.complex_images import (
+    CoilMaps,
+    ComplexUNet,
+    in_phase,
+    measurement,
+    resolve_phase,
+    start_small,
+    total_stride,
+)
 from recon.physics.mri import FourierOperator, fft2c, ifft2c
 
 FORMS = ("image", "kspace")
@@ -23,6 +31,9 @@ class VarNet(nn.Module):
     transform, coil maps). In k-space form, that of E2E-VarNet, k_0 = y, k <- k - eta_t M (k - y) - F S R_t(S^H F^-1 k),
     and the image is S^H F^-1 k. For one coil without maps both are the same.
 
+    With phase correction the image's smooth phase P is read from the calibration lines (``image_phase``), S P takes the
+    place of S, so that all steps see a nearly real image x, and P x is given back.
+
     A movement of the object before the acquisition multiplies k-space by a ramp, which commutes with every step but
     R_t. With sampling aps, circular padding and eval mode R_t commutes with movements by whole pixels, and so does the
     whole: f(T k) = T f(k), for several coils where they move along with the object. With sampling alias_free and one
@@ -33,12 +44,14 @@ class VarNet(nn.Module):
         widths: channels of each level of the regularisers, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         form: "image" or "kspace".
+        phase_correction: whether; None for yes, unless the sampling is alias_free.
         save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade, an unknown form, or what the U-Net refuses.
+        InputError: fewer than one cascade, an unknown form, phase correction with alias_free, or what the U-Net
+            refuses.
 
     Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
     et al., Magnetic Resonance in Medicine 79 (2018).
@@ -50,6 +63,7 @@ class VarNet(nn.Module):
         widths: Sequence[int] = (18, 36, 72, 144, 288),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         form: str = "image",
+        phase_correction: bool | None = None,
         save_memory: bool = False,
         **settings: Any,
     ) -> None:
@@ -58,8 +72,9 @@ class VarNet(nn.Module):
             raise InputError(f"n_cascades {n_cascades} leave nothing to unroll: give 1 or more")
         check_choice("form", form, FORMS)
         self.form, self.save_memory = form, save_memory
+        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
         self.regularisers = start_small(
-            nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
+            nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
@@ -86,6 +101,9 @@ class VarNet(nn.Module):
             InputError: a side does not fit, or there are neither maps nor calibration lines.
         """
         operator = measurement(kspace, mask, maps, self.coil_maps)
+        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
+
+    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
         state = self.unroll(kspace, operator)
         return state if self.form == "image" else operator.combine(ifft2c(state))
 

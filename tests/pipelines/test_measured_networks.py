@@ -16,7 +16,7 @@ from pipelines.commands import evaluate, predict, train
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.runs.checkpoints import build_task, read_checkpoint
-from pipelines.runs.config import parse
+from pipelines.runs.config import load, parse
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
 from recon.layers import circular_shift
@@ -239,3 +239,20 @@ def test_every_network_is_measured_at_the_end(data):
     for network in TASKS["mri"].networks.values():
         dataset = FastMRIDataset(data, "val", measured=network.measured)
         assert set(RECONSTRUCTION.at_the_end) <= set(RECONSTRUCTION.usable_protocols(dataset))
+
+
+def test_a_run_of_before_the_phase_correction_keeps_the_phase(runs, tmp_path):
+    text = (runs["aps"] / "config.yaml").read_text()
+    assert load(runs["aps"] / "config.yaml").network.phase_correction is True, "written out, not null"
+    old = tmp_path / "config.yaml"
+    old.write_text("".join(line for line in text.splitlines(True) if "phase_correction" not in line))
+    assert load(old).network.phase_correction is False
+
+
+def test_an_alias_free_network_keeps_the_phase(data, capsys):
+    given = flags(data, "singlecoil", "--network=varnet", "--sampling=alias_free")
+    config = parse(given)
+    RECONSTRUCTION.resolve(config)
+    assert config.network.phase_correction is False
+    said = refuse(capsys, train.main, *given, "--network.phase_correction=true", "--out", data / "none")
+    assert "phase_correction is not exact between the pixels" in said

@@ -1,0 +1,84 @@
+"""The smooth phase of an image: found again where it is known, moving along, and a network's image freed of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recon.errors import InputError
+from recon.networks import MoDL, VarNet
+from recon.physics import mri
+from recon.physics.image_phase import image_phase
+
+ROWS, COLUMNS = 48, 64
+MASK = (torch.arange(COLUMNS) - COLUMNS // 2).abs() < 6
+
+
+def waves(*angles):
+    """exp(i phi), phi a smooth function of the place, one image for each angle at its most."""
+    y, x = torch.linspace(-1, 1, ROWS, dtype=torch.float64)[:, None], torch.linspace(-1, 1, COLUMNS)
+    return torch.stack([torch.polar(torch.ones_like(y * x), a * (y + x * y - 0.5 * x)) for a in angles])
+
+
+def magnitude():
+    """Positive, and as good as nothing at the border."""
+    y, x = torch.linspace(-1, 1, ROWS, dtype=torch.float64)[:, None], torch.linspace(-1, 1, COLUMNS)
+    return torch.exp(-6 * (y**2 + x**2)) * (1 + 0.2 * torch.sin(9 * x) * torch.cos(7 * y))
+
+
+def test_a_smooth_phase_is_found_and_a_rough_one_is_not():
+    object_ = magnitude()
+    inside = object_ > 0.1
+    for angle, bound in ((0.0, 1e-12), (0.5, 0.12), (1.0, 0.25)):
+        phase = waves(angle)
+        kspace = mri.apply_mask(mri.fft2c(object_ * phase)[:, None], MASK)
+        assert (image_phase(kspace, MASK) * phase.conj()).angle()[:, inside].abs().max() < bound
+    rough = waves(60.0)
+    found = image_phase(mri.apply_mask(mri.fft2c(object_ * rough)[:, None], MASK), MASK)
+    assert (found * rough.conj()).angle()[:, inside].abs().max() > 1, "control"
+
+
+def test_several_coils_and_one_mask_per_sample():
+    maps = waves(0.3, 0.8, -0.5) / 3**0.5
+    phase = waves(0.4, -0.7)
+    kspace = mri.fft2c(maps * (magnitude() * phase)[:, None])
+    masks = torch.stack([MASK, MASK.roll(2) & MASK])
+    found = image_phase(mri.apply_mask(kspace, masks[:, None, None]), masks, maps)
+    alone = [image_phase(mri.apply_mask(kspace[i : i + 1], masks[i]), masks[i], maps)[0] for i in range(2)]
+    torch.testing.assert_close(found, torch.stack(alone))
+    assert (found * phase.conj()).angle()[:, magnitude() > 0.2].abs().max() < 0.15
+    with pytest.raises(InputError, match="3 coils cannot be combined without maps"):
+        image_phase(kspace, MASK)
+
+
+def test_it_moves_along_by_whole_pixels():
+    kspace = mri.fft2c(magnitude() * waves(0.7))[:, None]
+    before = image_phase(kspace, MASK)
+    for shift, exact in (((5, -9), True), ((0.5, 0.25), False)):
+        moved = image_phase(mri.move_object(kspace, shift), MASK)
+        whole = before.roll([round(part) for part in shift], (-2, -1))
+        assert torch.allclose(moved, whole, atol=1e-9) is exact
+    torch.testing.assert_close(before.abs(), torch.ones_like(before.real))
+    assert torch.equal(image_phase(torch.zeros_like(kspace), MASK), torch.ones_like(kspace[:, 0]))
+
+
+@pytest.mark.parametrize("build", [VarNet, MoDL])
+def test_networks_see_a_nearly_real_image_and_give_back_its_phase(build):
+    """An object without a phase and the same with one are one image to the network, but for what the mask left."""
+    torch.manual_seed(0)
+    settings = {"maps_widths": None, "widths": (4, 6), "phase_correction": True}
+    network = build(2, **settings).double().eval()
+    plain, turned = (mri.fft2c(magnitude() * waves(angle))[:, None] for angle in (0.0, 0.5))
+    full = torch.ones(COLUMNS, dtype=torch.bool)
+    kept = build(2, **settings | {"phase_correction": False}).double().eval()
+    kept.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        differences = [f(turned, full) - waves(0.5) * f(plain, full) for f in (network, kept)]
+    assert differences[0].norm() < differences[1].norm() / 5, "control: the phase kept"
+
+
+def test_an_alias_free_network_keeps_the_phase():
+    assert not VarNet(1, (4, 6), None, sampling="alias_free").phase_correction
+    assert VarNet(1, (4, 6), None, sampling="aps").phase_correction
+    with pytest.raises(InputError, match="phase_correction is not exact between the pixels"):
+        MoDL(1, sampling="alias_free", phase_correction=True)
