@@ -41,6 +41,7 @@ class BundledSample(NamedTuple):
         content: what they are, for the notice.
         not_about: what a training with them says nothing of.
         instead: the data that it says something of.
+        network: which is trained on it where nothing else is said; None for the task's first.
     """
 
     folder: Callable[[Tree], Path | None]
@@ -48,6 +49,7 @@ class BundledSample(NamedTuple):
     content: str
     not_about: str
     instead: str
+    network: str | None = None
 
 
 class TaskRow(NamedTuple):
@@ -96,6 +98,7 @@ TASKS = {
             "63 real brain slices, k-space simulated from magnitude",
             "clinical quality",
             "fastMRI",
+            network="varnet",
         ),
         inputs=(KSPACE,),
         preparation=prepare_mri.PREPARE,
