@@ -67,6 +67,12 @@ def _copy(source: Row, line: Row) -> None:
 
 
 @_inner
+def _clear(line: Row) -> None:
+    for j in range(len(line)):
+        line[j] = 0
+
+
+@_inner
 def _add(given: Row, line: Row) -> None:
     for j in range(len(line)):
         line[j] += given[j]
@@ -117,7 +123,7 @@ def _collect(
     for r in range(start, stop):
         b, i = r // n_rows, r % n_rows
         target = out[b, i]
-        target[:] = 0
+        _clear(target)
         for row in range((i + top + moves[b, 0]) % n_rows, grad.shape[1], n_rows):
             line = grad[b, row]
             column = (-left - moves[b, 1]) % n_columns
@@ -180,7 +186,7 @@ def _collect_components(
     for r in range(start, stop):
         b, i = r // out.shape[1], r % out.shape[1]
         target = out[b, i]
-        target[:] = 0
+        _clear(target)
         for half in range(2):
             for row in range((2 * i + half + top + moves[b, 0]) % n_rows, grad.shape[1], n_rows):
                 line = grad[b, row]

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from recon.kernels.rows_cpu import ROWS, rows_of, run_over_rows, tile
+from recon.kernels.rows_cpu import ROWS, block_size, rows_of, run_over_rows, tile
 from recon.kernels.runner import compiled
 from recon.kernels.switches import new_images
 
@@ -27,7 +27,7 @@ def normalise(
         statistics[:] = given.numpy()
     else:
         sums = np.empty((batch, rows, 2, channels))
-        run_over_rows(_moments, batch, rows, lines.size, lines, sums)
+        run_over_rows(_moments, batch, rows, lines.size, lines, block_size(channels), sums)
         mean, square = _means(sums, over, columns)
         statistics[:, :, 0] = mean
         statistics[:, :, 1] = 1 / np.sqrt(np.maximum(square - mean**2, 0) + eps)
@@ -70,6 +70,12 @@ def _means(sums: np.ndarray, over: str, columns: int) -> tuple[np.ndarray, np.nd
 
 
 @_inner
+def _clear(line: Row) -> None:
+    for j in range(len(line)):
+        line[j] = 0
+
+
+@_inner
 def _add(line: Row, total: Row) -> None:
     for j in range(len(line)):
         total[j] += line[j]
@@ -87,21 +93,21 @@ def _add_moments(line: Row, total: Row, squares: Row) -> None:
 def _fold(block: Row, sums: Row) -> None:
     """The sum over the pixels of a block."""
     channels = len(sums)
-    sums[:] = 0
+    _clear(sums)
     for first in range(0, len(block), channels):
         for c in range(channels):
             sums[c] += block[first + c]
 
 
-@compiled(f"{ROWS}, float64[:, :, :, ::1], int64, int64")
-def _moments(x: np.ndarray, sums: np.ndarray, start: int, stop: int) -> None:
-    """Sum and sum of squares of each row and channel."""
+@compiled(f"{ROWS}, int64, float64[:, :, :, ::1], int64, int64")
+def _moments(x: np.ndarray, size: int, sums: np.ndarray, start: int, stop: int) -> None:
+    """Sum and sum of squares of each row and channel, in blocks of that size."""
     n_rows, width = x.shape[1:]
-    size = 8 * sums.shape[3]
     block = np.empty((2, size))
     for r in range(start, stop):
         line, result = x[r // n_rows, r % n_rows], sums[r // n_rows, r % n_rows]
-        block[:] = 0
+        _clear(block[0])
+        _clear(block[1])
         for j in range(0, width, size):
             n = min(size, width - j)
             _add_moments(line[j : j + n], block[0, :n], block[1, :n])
@@ -131,7 +137,7 @@ def _normalise(
 
     Args:
         x: rows.
-        numbers: mean, scale and bias of each sample, for a block of pixels ``(batch, 3, 8 * channel)``.
+        numbers: mean, scale and bias of each sample, for a block of pixels ``(batch, 3, block)``.
         slope: for negative values.
         pad: pixels on each side.
         channels: of a pixel.
@@ -160,7 +166,7 @@ def _normalise(
 @_inner
 def _collect(given: np.ndarray, i: int, first: int, n_rows: int, line: Row) -> None:
     """The sum of all copies of a row that circular padding has made: in the rows i, i + n_rows, ... of ``given``."""
-    line[:] = 0
+    _clear(line)
     for r in range(i, len(given), n_rows):
         row = given[r]
         j, k = 0, first
@@ -171,16 +177,16 @@ def _collect(given: np.ndarray, i: int, first: int, n_rows: int, line: Row) -> N
 
 
 @_inner
-def _slope_back(
-    grad: Row, line: Row, mean: Row, scale: Row, bias: Row, slope: float, out: Row, total: Row, products: Row
-) -> None:
+def _slope_back(grad: Row, line: Row, mean: Row, scale: Row, bias: Row, slope: float, out: Row) -> None:
     for j in range(len(line)):
-        centred = line[j] - mean[j]
-        g = grad[j] if centred * scale[j] + bias[j] > 0 else slope * grad[j]
-        out[j] = g
-        value = np.float64(g)
-        total[j] += value
-        products[j] += value * np.float64(centred)
+        z = (line[j] - mean[j]) * scale[j] + bias[j]
+        out[j] = grad[j] if z > 0 else slope * grad[j]
+
+
+@_inner
+def _add_products(g: Row, line: Row, mean: Row, total: Row) -> None:
+    for j in range(len(line)):
+        total[j] += np.float64(g[j]) * np.float64(line[j] - mean[j])
 
 
 @compiled(f"{ROWS}, {ROWS}, {ROWS}, float64, int64, {ROWS}, float64[:, :, :, ::1], int64, int64")
@@ -206,20 +212,14 @@ def _activation_back(
         line, target = x[b, i], out[b, i]
         mean, scale, bias = numbers[b, 0], numbers[b, 1], numbers[b, 2]
         _collect(grad[b], (i + pad) % n_rows, (-pad * channels) % width, n_rows, given)
-        block[:] = 0
+        _clear(block[0])
+        _clear(block[1])
         for j in range(0, width, size):
             n = min(size, width - j)
-            _slope_back(
-                given[j : j + n],
-                line[j : j + n],
-                mean[:n],
-                scale[:n],
-                bias[:n],
-                typed[0],
-                target[j : j + n],
-                block[0, :n],
-                block[1, :n],
-            )
+            part, result = line[j : j + n], target[j : j + n]
+            _slope_back(given[j : j + n], part, mean[:n], scale[:n], bias[:n], typed[0], result)
+            _add(result, block[0, :n])
+            _add_products(result, part, mean[:n], block[1, :n])
         _fold(block[0], sums[b, i, 0])
         _fold(block[1], sums[b, i, 1])
 

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from recon.kernels.rows_cpu import ROWS, rows_of, run_over_rows
+from recon.kernels.rows_cpu import ROWS, block_size, rows_of, run_over_rows
 from recon.kernels.runner import compiled
 from recon.kernels.switches import new_images
 
@@ -20,7 +20,7 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`recon.kernels.pool_cpu.pool` computes."""
     batch, channels, rows, columns = x.shape
     lines, energies = rows_of(x), np.empty((batch, rows, 2))
-    run_over_rows(_energies, batch, rows, lines.size, lines, energies, channels)
+    run_over_rows(_energies, batch, rows, lines.size, lines, channels, block_size(channels), energies)
     phase = torch.from_numpy(energies.reshape(batch, rows // 2, 4).sum(1)).argmax(1)
     pooled = new_images(x, batch, channels, rows // 2, columns // 2)
     where = new_images(x, *pooled.shape, dtype=torch.uint8)
@@ -41,6 +41,12 @@ def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
 
 
 @_inner
+def _clear(line: Row) -> None:
+    for j in range(len(line)):
+        line[j] = 0
+
+
+@_inner
 def _larger(one: Row, other: Row, line: Row) -> None:
     """The larger of two numbers; a NaN is larger than all."""
     for j in range(len(line)):
@@ -56,38 +62,43 @@ def _add_squares(one: Row, other: Row, total: Row) -> None:
         total[j] += largest * largest
 
 
-@compiled(f"{ROWS}, float64[:, :, ::1], int64, int64, int64")
-def _energies(x: np.ndarray, energies: np.ndarray, channels: int, start: int, stop: int) -> None:
+@compiled(f"{ROWS}, int64, int64, float64[:, :, ::1], int64, int64")
+def _energies(x: np.ndarray, channels: int, size: int, energies: np.ndarray, start: int, stop: int) -> None:
     """The energy of the dense maximum in each row: of the pixels of even, and of odd columns."""
     n_rows, width = x.shape[1:]
-    size = 8 * channels
     above, block = np.empty(width + channels, x.dtype), np.empty(size)
     for r in range(start, stop):
         b, i = r // n_rows, r % n_rows
         _larger(x[b, i], x[b, i + 1 if i + 1 < n_rows else 0], above[:width])
         above[width:] = above[:channels]
-        block[:] = 0
+        _clear(block)
         for j in range(0, width, size):
             n = min(size, width - j)
             _add_squares(above[j : j + n], above[j + channels : j + channels + n], block[:n])
         sums = energies[b, i]
-        sums[:] = 0
-        for j in range(size):
-            sums[j // channels % 2] += block[j]
+        _clear(sums)
+        for j in range(0, size, channels):
+            for c in range(channels):
+                sums[j // channels % 2] += block[j + c]
 
 
 @_inner
-def _largest(a: Row, b: Row, c: Row, d: Row, line: Row, place: Row) -> None:
-    """The first maximum of each channel's window in row-major order (a NaN is larger than all), and its place."""
+def _largest(a: Row, b: Row, c: Row, d: Row, line: Row) -> None:
+    """The maximum of each channel's window; a NaN is larger than all."""
     for j in range(len(line)):
-        best, at = a[j], np.uint8(0)
-        if b[j] > best or b[j] != b[j]:
-            best, at = b[j], np.uint8(1)
-        if c[j] > best or c[j] != c[j]:
-            best, at = c[j], np.uint8(2)
-        if d[j] > best or d[j] != d[j]:
-            best, at = d[j], np.uint8(3)
-        line[j], place[j] = best, at
+        best = b[j] if (b[j] > a[j] or b[j] != b[j]) else a[j]
+        best = c[j] if (c[j] > best or c[j] != c[j]) else best
+        line[j] = d[j] if (d[j] > best or d[j] != d[j]) else best
+
+
+@_inner
+def _place(a: Row, b: Row, c: Row, line: Row, place: Row) -> None:
+    """Which of the window's pixels it is, the first in row-major order."""
+    for j in range(len(line)):
+        best = line[j]
+        at = np.uint8(2) if c[j] == best else np.uint8(3)
+        at = np.uint8(1) if b[j] == best else at
+        place[j] = np.uint8(0) if a[j] == best else at
 
 
 @compiled(f"{ROWS}, int64[::1], {ROWS}, uint8[:, :, ::1], int64, int64, int64")
@@ -105,7 +116,8 @@ def _pool(
             m = k + channels if k + channels < width else 0
             left, right = slice(k, k + channels), slice(m, m + channels)
             line, place = out[b, i, j : j + channels], where[b, i, j : j + channels]
-            _largest(one[left], one[right], other[left], other[right], line, place)
+            _largest(one[left], one[right], other[left], other[right], line)
+            _place(one[left], one[right], other[left], line, place)
             k += 2 * channels
 
 
