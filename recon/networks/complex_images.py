@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
+from recon.kernels.switches import prefers_channels_last
 from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
@@ -45,14 +46,20 @@ class ComplexUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map complex ``(batch, rows, columns)`` to the same."""
-        planes = torch.view_as_real(image).permute(0, 3, 1, 2)
         if self.band_limited:
-            planes = resample(planes, planes.shape[2:])
-        exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
-        mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
-        deviation = exact.std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
-        y = self.network((planes - mean) / deviation) * deviation + mean
-        return torch.view_as_complex(y.permute(0, 2, 3, 1).contiguous())
+            planes = torch.view_as_real(image).permute(0, 3, 1, 2)
+            image = torch.view_as_complex(resample(planes, image.shape[1:]).permute(0, 2, 3, 1).contiguous())
+        n = image.shape[1] * image.shape[2]
+        # sums in float64: the same for a shifted image, whose float32 sums would differ by their order
+        mean = (image.sum((1, 2), keepdim=True, dtype=torch.complex128) / n).to(image.dtype)
+        parts = torch.view_as_real(image - mean)
+        deviation = torch.linalg.vector_norm(parts, dim=(1, 2), keepdim=True, dtype=torch.float64) / (n - 1) ** 0.5
+        deviation = deviation.to(parts.dtype).clamp_min(torch.finfo(parts.dtype).tiny)
+        planes = (parts / deviation).permute(0, 3, 1, 2)  # in channels_last
+        if not prefers_channels_last(planes):
+            planes = planes.contiguous()
+        y = self.network(planes).permute(0, 2, 3, 1) * deviation
+        return torch.view_as_complex(y.contiguous()) + mean
 
 
 def _unet(sampling: str, settings: dict[str, Any]) -> nn.Module:

@@ -147,7 +147,10 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
 
     Source: Roemer et al., Magnetic Resonance in Medicine 16 (1990); ``reconstruction_rss`` of fastMRI.
     """
-    return torch.linalg.vector_norm(images, dim=coil_dim)
+    parts = torch.view_as_real(images) if images.is_complex() else images.unsqueeze(-1)
+    energy = parts.square().sum(-1).sum(coil_dim)  # torch's norm of complex numbers takes many times as long
+    present = energy > 0
+    return torch.where(present, torch.where(present, energy, 1).sqrt(), 0)
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
@@ -274,6 +277,8 @@ class FourierOperator(nn.Module):
 
     mask: Tensor
     maps: Tensor | None
+    frequencies: Tensor
+    """The mask in the order of torch.fft, which begins with frequency 0."""
 
     def __init__(self, mask: Tensor, maps: Tensor | None = None) -> None:
         super().__init__()
@@ -288,6 +293,7 @@ class FourierOperator(nn.Module):
                 raise InputError(f"maps of {maps.shape[-1]} columns do not fit a mask of {mask.shape[-1]} columns")
         self.register_buffer("mask", mask[..., None, None, :], persistent=False)
         self.register_buffer("maps", maps, persistent=False)
+        self.register_buffer("frequencies", torch.fft.ifftshift(self.mask, -1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """A x: complex ``(batch, rows, columns)`` to k-space ``(batch, coil, rows, columns)``, 0 where not measured."""
@@ -298,8 +304,12 @@ class FourierOperator(nn.Module):
         return self.combine(ifft2c(apply_mask(kspace, self.mask)))
 
     def normal(self, image: Tensor) -> Tensor:
-        """A^H A x: complex ``(batch, rows, columns)`` to the same."""
-        return self.adjoint(fft2c(self.expand(image)))  # a mask applied twice is the mask
+        """A^H A x: complex ``(batch, rows, columns)`` to the same.
+
+        The mask is one of columns, so that the transforms along the rows cancel: F^H M F takes those along the columns.
+        """
+        spectrum = torch.fft.fft(self.expand(image))
+        return self.combine(torch.fft.ifft(spectrum * self.frequencies.to(spectrum.real.dtype)))
 
     def expand(self, image: Tensor) -> Tensor:
         """S x, what each coil sees: ``(batch, rows, columns)`` to ``(batch, coil, rows, columns)``."""
