@@ -13,6 +13,9 @@ from recon.kernels.switches import new_images
 
 Row = np.ndarray
 
+GROUP = 8
+"""Rows whose sums are taken together."""
+
 _inner = njit(nogil=True, error_model="numpy")
 
 
@@ -26,9 +29,9 @@ def normalise(
     if given is not None:
         statistics[:] = given.numpy()
     else:
-        sums = np.empty((batch, rows, 2, channels))
-        run_over_rows(_moments, batch, rows, lines.size, lines, block_size(channels), sums)
-        mean, square = _means(sums, over, columns)
+        sums = np.empty((batch, -(-rows // GROUP), 2, channels))
+        run_over_rows(_moments, batch, sums.shape[1], lines.size, lines, block_size(channels), sums)
+        mean, square = _means(sums, over, rows * columns)
         statistics[:, :, 0] = mean
         statistics[:, :, 1] = 1 / np.sqrt(np.maximum(square - mean**2, 0) + eps)
     scale = statistics[:, :, 1] * weight.detach().double().numpy()
@@ -50,22 +53,23 @@ def normalise_back(
     scale = deviation * weight.detach().double().numpy()
     shift = np.broadcast_to(bias.detach().double().numpy(), scale.shape)
     numbers = tile(np.stack([mean, scale, shift], 1), lines.dtype)
-    sums = np.empty((batch, rows, 2, channels))
-    run_over_rows(_activation_back, batch, rows, out.size, rows_of(grad), lines, numbers, slope, pad, out, sums)
+    sums = np.empty((batch, -(-rows // GROUP), 2, channels))
+    parts = (rows_of(grad), lines, numbers, slope, pad, out, sums)
+    run_over_rows(_activation_back, batch, sums.shape[1], out.size, *parts)
     totals = sums.sum(1)
     if over == "given":
         first = second = np.zeros_like(mean)
     else:
-        first, second = _means(sums, over, columns)
+        first, second = _means(sums, over, rows * columns)
     numbers = tile(np.stack([mean, scale, np.broadcast_to(first, mean.shape), second * deviation**2], 1), lines.dtype)
     run_over_rows(_statistics_back, batch, rows, out.size, lines, numbers, out)
     weights, biases = (totals[:, 1] * deviation).sum(0), totals[:, 0].sum(0)
     return result, torch.from_numpy(weights).to(x.dtype), torch.from_numpy(biases).to(x.dtype)
 
 
-def _means(sums: np.ndarray, over: str, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def _means(sums: np.ndarray, over: str, n_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """The means of the two sums over each sample, or over all, ``(batch or 1, channel)``."""
-    means = sums.mean(1) / columns
+    means = sums.sum(1) / n_pixels
     return tuple((means if over == "plane" else means.mean(0, keepdims=True)).transpose(1, 0, 2))  # type: ignore
 
 
@@ -101,18 +105,20 @@ def _fold(block: Row, sums: Row) -> None:
 
 @compiled(f"{ROWS}, int64, float64[:, :, :, ::1], int64, int64")
 def _moments(x: np.ndarray, size: int, sums: np.ndarray, start: int, stop: int) -> None:
-    """Sum and sum of squares of each row and channel, in blocks of that size."""
+    """Sum and sum of squares of each channel in each group of rows, in blocks of that size; parts are of the groups."""
     n_rows, width = x.shape[1:]
     block = np.empty((2, size))
-    for r in range(start, stop):
-        line, result = x[r // n_rows, r % n_rows], sums[r // n_rows, r % n_rows]
+    for g in range(start, stop):
+        b, group = g // sums.shape[1], g % sums.shape[1]
         _clear(block[0])
         _clear(block[1])
-        for j in range(0, width, size):
-            n = min(size, width - j)
-            _add_moments(line[j : j + n], block[0, :n], block[1, :n])
-        _fold(block[0], result[0])
-        _fold(block[1], result[1])
+        for i in range(GROUP * group, min(GROUP * (group + 1), n_rows)):
+            line = x[b, i]
+            for j in range(0, width, size):
+                n = min(size, width - j)
+                _add_moments(line[j : j + n], block[0, :n], block[1, :n])
+        _fold(block[0], sums[b, group, 0])
+        _fold(block[1], sums[b, group, 1])
 
 
 @_inner
@@ -201,27 +207,28 @@ def _activation_back(
     start: int,
     stop: int,
 ) -> None:
-    """The adjoint of :func:`_normalise` up to the activation: g, and the sums of g and of g (x - mean)."""
+    """The adjoint of :func:`_normalise` up to the activation: g, and each group's sums of g and of g (x - mean)."""
     n_rows, width = x.shape[1:]
     typed = np.empty(1, x.dtype)
     typed[0] = slope
     size, channels = numbers.shape[2], sums.shape[3]
     block, given = np.empty((2, size)), np.empty(width, x.dtype)
-    for r in range(start, stop):
-        b, i = r // n_rows, r % n_rows
-        line, target = x[b, i], out[b, i]
+    for g in range(start, stop):
+        b, group = g // sums.shape[1], g % sums.shape[1]
         mean, scale, bias = numbers[b, 0], numbers[b, 1], numbers[b, 2]
-        _collect(grad[b], (i + pad) % n_rows, (-pad * channels) % width, n_rows, given)
         _clear(block[0])
         _clear(block[1])
-        for j in range(0, width, size):
-            n = min(size, width - j)
-            part, result = line[j : j + n], target[j : j + n]
-            _slope_back(given[j : j + n], part, mean[:n], scale[:n], bias[:n], typed[0], result)
-            _add(result, block[0, :n])
-            _add_products(result, part, mean[:n], block[1, :n])
-        _fold(block[0], sums[b, i, 0])
-        _fold(block[1], sums[b, i, 1])
+        for i in range(GROUP * group, min(GROUP * (group + 1), n_rows)):
+            line, target = x[b, i], out[b, i]
+            _collect(grad[b], (i + pad) % n_rows, (-pad * channels) % width, n_rows, given)
+            for j in range(0, width, size):
+                n = min(size, width - j)
+                part, result = line[j : j + n], target[j : j + n]
+                _slope_back(given[j : j + n], part, mean[:n], scale[:n], bias[:n], typed[0], result)
+                _add(result, block[0, :n])
+                _add_products(result, part, mean[:n], block[1, :n])
+        _fold(block[0], sums[b, group, 0])
+        _fold(block[1], sums[b, group, 1])
 
 
 @_inner
