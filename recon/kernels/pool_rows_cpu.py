@@ -34,9 +34,7 @@ def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
     batch, channels, rows, columns = grad.shape
     result = new_images(where, batch, channels, 2 * rows, 2 * columns, dtype=grad.dtype)
     out = rows_of(result)
-    run_over_rows(
-        _pool_back, batch, rows, out.size, rows_of(grad), phase.numpy(), rows_of(where), out, channels
-    )
+    run_over_rows(_pool_back, batch, rows, out.size, rows_of(grad), phase.numpy(), rows_of(where), out, channels)
     return result
 
 

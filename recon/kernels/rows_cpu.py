@@ -1,8 +1,9 @@
 """What the loops over images in channels_last share: rows of pixels, whose channels lie side by side, and threads.
 
 A row ``(columns * channel)`` is contiguous. Loops go over it in blocks of some pixels, for which the numbers of each
-channel are laid out once, so that vector instructions are filled whatever the number of channels. A loop that writes
-one array, or two from few, is one that the compiler can prove safe to take several numbers at once. As in :mod:`recon.kernels.planes_cpu`, pixels are computed in the order written, and sums are float64.
+channel are laid out once, so that vector instructions are filled whatever the number of channels. An inner loop writes
+one array only: then the compiler can prove that it may take several numbers at once. As in
+:mod:`recon.kernels.planes_cpu`, pixels are computed in the order written, and sums are float64.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError
 from recon.kernels.switches import prefers_channels_last
@@ -77,13 +78,14 @@ class CoilMaps(nn.Module):
 
     Args:
         network: of complex images.
+        save_memory: take the coils one by one, and compute each again in the backward pass.
 
     Source: arXiv 2004.06688, section 2.3.
     """
 
-    def __init__(self, network: ComplexUNet) -> None:
+    def __init__(self, network: ComplexUNet, save_memory: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.save_memory = network, save_memory
 
     def forward(self, kspace: Tensor, mask: Tensor) -> Tensor:
         """Estimate the maps.
@@ -100,8 +102,14 @@ class CoilMaps(nn.Module):
         """
         lines = mri.calibration_mask(mask)[..., None, None, :]
         images = mri.ifft2c(mri.apply_mask(kspace, lines))
-        maps = self.network(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
+        maps = self._of_images(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
         return maps / mri.rss(maps, 1).unsqueeze(1)
+
+    def _of_images(self, images: Tensor) -> Tensor:
+        if not self.save_memory:
+            maps: Tensor = self.network(images)
+            return maps
+        return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
 
 
 def start_small(regularisers: nn.ModuleList) -> nn.ModuleList:

@@ -33,7 +33,8 @@ class VarNet(nn.Module):
         widths: channels of each level of the regularisers, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         form: "image" or "kspace".
-        save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
+        save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
+            they hold.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
@@ -62,7 +63,9 @@ class VarNet(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = None
+        if maps_widths is not None:
+            self.coil_maps = CoilMaps(ComplexUNet(widths=maps_widths, **settings), save_memory)
 
     @property
     def total_stride(self) -> int:

@@ -149,8 +149,7 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
     """
     parts = torch.view_as_real(images) if images.is_complex() else images.unsqueeze(-1)
     energy = parts.square().sum(-1).sum(coil_dim)  # torch's norm of complex numbers takes many times as long
-    present = energy > 0
-    return torch.where(present, torch.where(present, energy, 1).sqrt(), 0)
+    return torch.where(energy == 0, 0, torch.where(energy == 0, 1, energy).sqrt())
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
@@ -255,9 +254,8 @@ def _phase_ramp(kspace: Tensor, shift: Sequence[float]) -> Tensor:
 class FourierOperator(nn.Module):
     """The Cartesian acquisition A = M F S: coil sensitivities, centred Fourier transform, mask.
 
-    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil, of sensitivity 1. If the maps' sum of squares,
-    sum_c |S_c|^2, is 1, then |A x| <= |x|. Without maps A^H A = F^H M F commutes with every translation of the image,
-    by whole pixels or fractions, since mask and translation both multiply k-space point by point.
+    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil, of sensitivity 1, and A^H A = F^H M F commutes with
+    every translation of the image, since both multiply k-space point by point.
 
     Args:
         mask: bool ``(columns,)``, or ``(batch, columns)`` for one mask per sample: True where k-space is measured.
@@ -277,8 +275,7 @@ class FourierOperator(nn.Module):
 
     mask: Tensor
     maps: Tensor | None
-    frequencies: Tensor
-    """The mask in the order of torch.fft, which begins with frequency 0."""
+    frequencies: Tensor  # the mask in the order of torch.fft, from frequency 0 on
 
     def __init__(self, mask: Tensor, maps: Tensor | None = None) -> None:
         super().__init__()
@@ -286,9 +283,7 @@ class FourierOperator(nn.Module):
             raise InputError(f"the mask is {mask.dtype} {tuple(mask.shape)}: give bool (columns,) or (batch, columns)")
         if maps is not None:
             if maps.dim() not in (3, 4) or not maps.is_complex():
-                raise InputError(
-                    f"maps {tuple(maps.shape)} are {maps.dtype}: give complex (batch, coil, rows, columns)"
-                )
+                raise InputError(f"maps {tuple(maps.shape)} {maps.dtype}: give complex (batch, coil, rows, columns)")
             if maps.shape[-1] != mask.shape[-1]:
                 raise InputError(f"maps of {maps.shape[-1]} columns do not fit a mask of {mask.shape[-1]} columns")
         self.register_buffer("mask", mask[..., None, None, :], persistent=False)
@@ -304,12 +299,8 @@ class FourierOperator(nn.Module):
         return self.combine(ifft2c(apply_mask(kspace, self.mask)))
 
     def normal(self, image: Tensor) -> Tensor:
-        """A^H A x: complex ``(batch, rows, columns)`` to the same.
-
-        The mask is one of columns, so that the transforms along the rows cancel: F^H M F takes those along the columns.
-        """
-        spectrum = torch.fft.fft(self.expand(image))
-        return self.combine(torch.fft.ifft(spectrum * self.frequencies.to(spectrum.real.dtype)))
+        """A^H A x: complex ``(batch, rows, columns)`` to the same; the transforms along the rows cancel."""
+        return self.combine(torch.fft.ifft(torch.where(self.frequencies, torch.fft.fft(self.expand(image)), 0)))
 
     def expand(self, image: Tensor) -> Tensor:
         """S x, what each coil sees: ``(batch, rows, columns)`` to ``(batch, coil, rows, columns)``."""
