@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels import reference
-from recon.kernels.switches import must_be_differentiable
+from recon.kernels.switches import is_channels_last, must_be_differentiable, new_images
 
 
 def _kernels(x: Tensor) -> ModuleType:
@@ -18,6 +18,10 @@ def _kernels(x: Tensor) -> ModuleType:
         from recon.kernels import join_cuda  # imported here: it loads a compiler
 
         return join_cuda
+    if is_channels_last(x):
+        from recon.kernels import join_rows_cpu
+
+        return join_rows_cpu
     from recon.kernels import join_cpu
 
     return join_cpu
@@ -58,7 +62,7 @@ def shift_join_pad(
 def _(images: Sequence[Tensor], components: Tensor | None, shifts: Tensor | None, pads: Sequence[int]) -> Tensor:
     (batch, _, rows, columns), (top, bottom, left, right) = images[0].shape, pads
     n_channels = sum(x.shape[1] for x in images) + (0 if components is None else components.shape[1] // 4)
-    return images[0].new_empty(batch, n_channels, rows + top + bottom, columns + left + right)
+    return new_images(images[0], batch, n_channels, rows + top + bottom, columns + left + right)
 
 
 @torch.library.custom_op("recon::join_back", mutates_args=())
@@ -84,9 +88,9 @@ def _(
     shifts: Tensor | None,
     pads: Sequence[int],
 ) -> list[Tensor]:
-    results = [grad.new_empty(grad.shape[0], n, *size) for n in n_channels]
+    results = [new_images(grad, grad.shape[0], n, *size) for n in n_channels]
     if by_components:
-        results[-1] = grad.new_empty(grad.shape[0], 4 * n_channels[-1], size[0] // 2, size[1] // 2)
+        results[-1] = new_images(grad, grad.shape[0], 4 * n_channels[-1], size[0] // 2, size[1] // 2)
     return results
 
 

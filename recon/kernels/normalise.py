@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels import reference
-from recon.kernels.switches import must_be_differentiable
+from recon.kernels.switches import is_channels_last, must_be_differentiable, new_images
 
 
 def _kernels(x: Tensor) -> ModuleType:
@@ -17,6 +17,10 @@ def _kernels(x: Tensor) -> ModuleType:
         from recon.kernels import normalise_cuda  # imported here: it loads a compiler
 
         return normalise_cuda
+    if is_channels_last(x):
+        from recon.kernels import normalise_rows_cpu
+
+        return normalise_rows_cpu
     from recon.kernels import normalise_cpu
 
     return normalise_cpu
@@ -53,7 +57,7 @@ def _(
     x: Tensor, weight: Tensor, bias: Tensor, given: Tensor | None, over: str, eps: float, slope: float, pad: int
 ) -> tuple[Tensor, Tensor]:
     batch, channels, rows, columns = x.shape
-    padded = x.new_empty(batch, channels, rows + 2 * pad, columns + 2 * pad)
+    padded = new_images(x, batch, channels, rows + 2 * pad, columns + 2 * pad)
     return padded, x.new_empty(batch, channels, 2, dtype=torch.float64)
 
 
@@ -72,7 +76,7 @@ def normalise_back(
 def _(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, over: str, slope: float, pad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+    return new_images(x, *x.shape), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
 def _normalise_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

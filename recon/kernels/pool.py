@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels import reference
-from recon.kernels.switches import must_be_differentiable
+from recon.kernels.switches import is_channels_last, must_be_differentiable, new_images
 
 
 def _kernels(x: Tensor) -> ModuleType:
@@ -17,6 +17,10 @@ def _kernels(x: Tensor) -> ModuleType:
         from recon.kernels import pool_cuda  # imported here: it loads a compiler
 
         return pool_cuda
+    if is_channels_last(x):
+        from recon.kernels import pool_rows_cpu
+
+        return pool_rows_cpu
     from recon.kernels import pool_cpu
 
     return pool_cpu
@@ -36,20 +40,20 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @pool.register_fake
 def _(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    pooled = x.new_empty(*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
+    pooled = new_images(x, *x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
     return pooled, x.new_empty(x.shape[0], dtype=torch.int64), torch.empty_like(pooled, dtype=torch.uint8)
 
 
 @torch.library.custom_op("recon::pool_back", mutates_args=())
 def pool_back(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
     """The adjoint of :func:`pool` at the same maxima; windows of one phase do not overlap."""
-    result: Tensor = _kernels(grad).pool_back(grad, phase, where)
+    result: Tensor = _kernels(where).pool_back(grad, phase, where)
     return result
 
 
 @pool_back.register_fake
 def _(grad: Tensor, phase: Tensor, where: Tensor) -> Tensor:
-    return grad.new_empty(*grad.shape[:2], 2 * grad.shape[2], 2 * grad.shape[3])
+    return new_images(where, *grad.shape[:2], 2 * grad.shape[2], 2 * grad.shape[3], dtype=grad.dtype)
 
 
 def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

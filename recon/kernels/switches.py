@@ -68,6 +68,27 @@ def use_kernels(use: bool) -> Iterator[None]:
         _this_thread.switched_off = before
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Whether images ``(batch, channel, rows, columns)`` on a CPU lie pixel by pixel, and loops keep them so."""
+    return x.is_cpu and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def prefers_channels_last(x: Tensor) -> bool:
+    """Whether convolutions of few channels take less time in channels_last here, with the loops that there are for it.
+
+    oneDNN's do with AVX-512 (with 18 channels half the time); with AVX2 their gradients take more.
+    """
+    if not x.is_cpu:
+        return True
+    return has_kernels(x) and (torch.backends.cpu.get_cpu_capability() == "AVX512" or not torch.is_grad_enabled())
+
+
+def new_images(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Images of that shape, in the memory format that loops give them for images ``like`` those."""
+    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=layout)
+
+
 def is_transformed(x: Tensor) -> bool:
     """Whether torch transforms what runs: torch.func (vmap, grad, jvp ...), forward-mode or mapped differentiation.
 

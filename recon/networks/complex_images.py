@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError
+from recon.kernels.switches import prefers_channels_last
 from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
@@ -54,17 +56,22 @@ class ComplexUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map complex ``(batch, rows, columns)`` to the same."""
-        planes = torch.view_as_real(image).permute(0, 3, 1, 2)
         if self.band_limited:
-            planes = resample(planes, planes.shape[2:])
-        exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
-        mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
-        deviation = exact.std((2, 3), keepdim=True)
+            planes = torch.view_as_real(image).permute(0, 3, 1, 2)
+            image = torch.view_as_complex(resample(planes, image.shape[1:]).permute(0, 2, 3, 1).contiguous())
+        n = image.shape[1] * image.shape[2]
+        # sums in float64: the same for a shifted image, whose float32 sums would differ by their order
+        mean = (image.sum((1, 2), keepdim=True, dtype=torch.complex128) / n).to(image.dtype)
+        parts = torch.view_as_real(image - mean)
+        deviation = torch.linalg.vector_norm(parts, dim=(1, 2), keepdim=True, dtype=torch.float64) / (n - 1) ** 0.5
         if self.jointly:
-            deviation = torch.linalg.vector_norm(deviation, dim=1, keepdim=True)
-        deviation = deviation.to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
-        y = self.network((planes - mean) / deviation) * deviation + mean
-        return torch.view_as_complex(y.permute(0, 2, 3, 1).contiguous())
+            deviation = torch.linalg.vector_norm(deviation, dim=3, keepdim=True)
+        deviation = deviation.to(parts.dtype).clamp_min(torch.finfo(parts.dtype).tiny)
+        planes = (parts / deviation).permute(0, 3, 1, 2)  # in channels_last
+        if not prefers_channels_last(planes):
+            planes = planes.contiguous()
+        y = self.network(planes).permute(0, 2, 3, 1) * deviation
+        return torch.view_as_complex(y.contiguous()) + mean
 
 
 def _unet(sampling: str, settings: dict[str, Any]) -> nn.Module:
@@ -82,13 +89,14 @@ class CoilMaps(nn.Module):
 
     Args:
         network: of complex images.
+        save_memory: take the coils one by one, and compute each again in the backward pass.
 
     Source: arXiv 2004.06688, section 2.3.
     """
 
-    def __init__(self, network: ComplexUNet) -> None:
+    def __init__(self, network: ComplexUNet, save_memory: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.save_memory = network, save_memory
 
     def forward(self, kspace: Tensor, mask: Tensor) -> Tensor:
         """Estimate the maps.
@@ -105,8 +113,14 @@ class CoilMaps(nn.Module):
         """
         lines = mri.calibration_mask(mask)[..., None, None, :]
         images = mri.ifft2c(mri.apply_mask(kspace, lines))
-        maps = self.network(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
+        maps = self._of_images(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
         return maps / mri.rss(maps, 1).unsqueeze(1)
+
+    def _of_images(self, images: Tensor) -> Tensor:
+        if not self.save_memory:
+            maps: Tensor = self.network(images)
+            return maps
+        return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
 
 
 def start_small(regularisers: nn.ModuleList) -> nn.ModuleList:

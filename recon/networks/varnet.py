@@ -19,7 +19,7 @@ from recon.networks.complex_images import (
     start_small,
     total_stride,
 )
-from recon.physics.mri import FourierOperator, fft2c, ifft2c
+from recon.physics.mri import FourierOperator, ifft2c
 
 FORMS = ("image", "kspace")
 
@@ -45,7 +45,8 @@ class VarNet(nn.Module):
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         form: "image" or "kspace".
         phase_correction: whether; None for yes, unless the sampling is alias_free.
-        save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
+        save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
+            they hold.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
@@ -77,7 +78,9 @@ class VarNet(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = None
+        if maps_widths is not None:
+            self.coil_maps = CoilMaps(ComplexUNet(widths=maps_widths, **settings), save_memory)
 
     @property
     def total_stride(self) -> int:
@@ -105,19 +108,23 @@ class VarNet(nn.Module):
 
     def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
         state = self.unroll(kspace, operator)
-        return state if self.form == "image" else operator.combine(ifft2c(state))
+        return state if self.form == "image" else operator.combine(state)
 
     def unroll(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
-        """All cascades: the image ``(batch, rows, columns)``, or k-space ``(batch, coil, rows, columns)``, by form."""
+        """All cascades: the image ``(batch, rows, columns)`` or, in k-space form, ``(batch, coil, rows, columns)``.
+
+        In k-space form the state is k-space along the columns only, in the order of torch.fft. The mask is one of
+        columns, so that all steps commute with the transform along the rows: it is needed at the start only.
+        """
         step = self._image_step if self.form == "image" else self._kspace_step
-        start = operator.adjoint(kspace) if self.form == "image" else kspace
+        start = operator.adjoint(kspace) if self.form == "image" else torch.fft.fft(ifft2c(kspace))
         state = start
         for eta, regulariser in zip(self.steps, self.regularisers, strict=True):
             if self.save_memory and torch.is_grad_enabled():
                 state = checkpoint(step, state, start, operator, eta, regulariser, use_reentrant=False)
             else:
                 state = step(state, start, operator, eta, regulariser)
-        return state
+        return state if self.form == "image" else torch.fft.ifft(state)
 
     @staticmethod
     def _image_step(x: Tensor, start: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
@@ -125,5 +132,5 @@ class VarNet(nn.Module):
 
     @staticmethod
     def _kspace_step(k: Tensor, y: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
-        prior = fft2c(operator.expand(regulariser(operator.combine(ifft2c(k)))))
-        return k - eta * torch.where(operator.mask, k - y, 0) - prior
+        prior = torch.fft.fft(operator.expand(regulariser(operator.combine(torch.fft.ifft(k)))))
+        return k.lerp(y, (eta * operator.frequencies).to(k.dtype)) - prior  # lerp: k - eta M (k - y)

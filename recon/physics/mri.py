@@ -147,7 +147,9 @@ def rss(images: Tensor, coil_dim: int) -> Tensor:
 
     Source: Roemer et al., Magnetic Resonance in Medicine 16 (1990); ``reconstruction_rss`` of fastMRI.
     """
-    return torch.linalg.vector_norm(images, dim=coil_dim)
+    parts = torch.view_as_real(images) if images.is_complex() else images.unsqueeze(-1)
+    energy = parts.square().sum(-1).sum(coil_dim)  # torch's norm of complex numbers takes many times as long
+    return torch.where(energy == 0, 0, torch.where(energy == 0, 1, energy).sqrt())
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, coil_dim: int | None = None, size: Sequence[int] | None = None) -> Tensor:
@@ -252,9 +254,8 @@ def _phase_ramp(kspace: Tensor, shift: Sequence[float]) -> Tensor:
 class FourierOperator(nn.Module):
     """The Cartesian acquisition A = M F S: coil sensitivities, centred Fourier transform, mask.
 
-    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil, of sensitivity 1. If the maps' sum of squares,
-    sum_c |S_c|^2, is 1, then |A x| <= |x|. Without maps A^H A = F^H M F commutes with every translation of the image,
-    by whole pixels or fractions, since mask and translation both multiply k-space point by point.
+    (A x)_c = M F(S_c x) for coil c. Without maps there is one coil, of sensitivity 1, and A^H A = F^H M F commutes with
+    every translation of the image, since both multiply k-space point by point.
 
     Args:
         mask: bool ``(columns,)``, or ``(batch, columns)`` for one mask per sample: True where k-space is measured.
@@ -274,6 +275,7 @@ class FourierOperator(nn.Module):
 
     mask: Tensor
     maps: Tensor | None
+    frequencies: Tensor  # the mask in the order of torch.fft, from frequency 0 on
 
     def __init__(self, mask: Tensor, maps: Tensor | None = None) -> None:
         super().__init__()
@@ -281,13 +283,12 @@ class FourierOperator(nn.Module):
             raise InputError(f"the mask is {mask.dtype} {tuple(mask.shape)}: give bool (columns,) or (batch, columns)")
         if maps is not None:
             if maps.dim() not in (3, 4) or not maps.is_complex():
-                raise InputError(
-                    f"maps {tuple(maps.shape)} are {maps.dtype}: give complex (batch, coil, rows, columns)"
-                )
+                raise InputError(f"maps {tuple(maps.shape)} {maps.dtype}: give complex (batch, coil, rows, columns)")
             if maps.shape[-1] != mask.shape[-1]:
                 raise InputError(f"maps of {maps.shape[-1]} columns do not fit a mask of {mask.shape[-1]} columns")
         self.register_buffer("mask", mask[..., None, None, :], persistent=False)
         self.register_buffer("maps", maps, persistent=False)
+        self.register_buffer("frequencies", torch.fft.ifftshift(self.mask, -1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """A x: complex ``(batch, rows, columns)`` to k-space ``(batch, coil, rows, columns)``, 0 where not measured."""
@@ -298,8 +299,8 @@ class FourierOperator(nn.Module):
         return self.combine(ifft2c(apply_mask(kspace, self.mask)))
 
     def normal(self, image: Tensor) -> Tensor:
-        """A^H A x: complex ``(batch, rows, columns)`` to the same."""
-        return self.adjoint(fft2c(self.expand(image)))  # a mask applied twice is the mask
+        """A^H A x: complex ``(batch, rows, columns)`` to the same; the transforms along the rows cancel."""
+        return self.combine(torch.fft.ifft(torch.where(self.frequencies, torch.fft.fft(self.expand(image)), 0)))
 
     def expand(self, image: Tensor) -> Tensor:
         """S x, what each coil sees: ``(batch, rows, columns)`` to ``(batch, coil, rows, columns)``."""
