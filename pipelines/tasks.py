@@ -29,7 +29,7 @@ from pipelines.reconstruction.preparation import Preparation
 from pipelines.reconstruction.task import magnitude_of, measurement_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
-from recon.networks import MoDL, ResNet, UNet, VarNet
+from recon.networks import MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
 
 
 class BundledSample(NamedTuple):
@@ -77,9 +77,9 @@ class TaskRow(NamedTuple):
 IMAGE_NETWORKS = {
     "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
 }
-UNROLLED = {
+MEASURED = {
     name: NetworkEntry(build, frozenset({"network"}), measurement_of, magnitude_of, measured=True)
-    for name, build in (("varnet", VarNet), ("modl", MoDL))
+    for name, build in (("complex_unet", ZeroFilledUNet), ("varnet", VarNet), ("modl", MoDL))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
 
@@ -87,7 +87,7 @@ TASKS = {
     "mri": TaskRow(
         RECONSTRUCTION,
         FastMRIDataset,
-        IMAGE_NETWORKS | UNROLLED,
+        IMAGE_NETWORKS | MEASURED,
         layout="singlecoil_train",
         sample=BundledSample(
             lambda settings: bundled_mri(challenge=settings["challenge"]),

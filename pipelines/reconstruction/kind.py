@@ -29,9 +29,11 @@ from pipelines.reconstruction.task import (
     image_of,
 )
 from pipelines.reports import write_report
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
-from recon.networks import resolve_blur
+from recon.networks import Centred, resolve_blur
+
+ALIGN = ("none", "centroid")
 
 
 class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
@@ -57,7 +59,8 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
     def resolve(self, config: Namespace) -> None:
         """See :class:`Kind`."""
         network = config.network
-        if "sampling" in network and "blur" in network:
+        of_complex_images = "align" in network  # of which alias_free is one more sampling
+        if "blur" in network and not (of_complex_images and network.sampling == "alias_free"):
             network.blur = resolve_blur(network.sampling, network.blur)
 
     def check_values(self, config: Namespace) -> None:
@@ -67,9 +70,12 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def build_task(self, config: Namespace, network: NetworkEntry, data: type[SliceDataset]) -> ReconstructionTask:
         """See :class:`Kind`."""
-        settings = {key: value for key, value in config.network.as_dict().items() if key != "name"}
+        settings = {key: value for key, value in config.network.as_dict().items() if key not in ("name", "align")}
+        built = network.build(**settings)
+        align = config.network.get("align", "none")
+        check_choice("network.align", align, ALIGN)
         return ReconstructionTask(
-            network.build(**settings),
+            Centred(built) if align == "centroid" else built,
             ReconstructionLoss(**config.loss.as_dict()),
             config.optimizer.as_dict(),
             config.scheduler.as_dict(),

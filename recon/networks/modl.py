@@ -26,6 +26,7 @@ class MoDL(nn.Module):
         widths: channels of each level of the regulariser, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         shared: whether all cascades have the same weights.
+        residual: R adds its input to its output, so that it is near 1 at first.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
@@ -42,6 +43,7 @@ class MoDL(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         shared: bool = True,
+        residual: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class MoDL(nn.Module):
             raise InputError(f"n_cascades {n_cascades} and n_cg_steps {n_cg_steps} leave nothing to do: give 1 or more")
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
         n_regularisers = 1 if shared else n_cascades
-        settings = {"residual": True} | settings  # R is near 1 at first
+        settings |= {"residual": residual}
         self.regularisers = start_small(
             nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
         )
