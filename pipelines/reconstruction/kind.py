@@ -119,8 +119,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
-        """All; of the measurement those that change it as well, not the image alone."""
-        return [name for name in self.protocols if not (dataset.measured and name in protocols.OF_IMAGES)]
+        """All; of the measurement those that change it as well, not the image alone, and those that need it."""
+        unusable = protocols.OF_IMAGES if dataset.measured else protocols.OF_MEASUREMENTS
+        return [name for name in self.protocols if name not in unusable]
 
     def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
         """See :class:`Kind`; what cannot be measured of such data is left out."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, total_stride
+from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
 
 
 class ZeroFilledUNet(nn.Module):
@@ -39,7 +39,7 @@ class ZeroFilledUNet(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        self.unet = ComplexUNet(widths=widths, residual=residual, **settings)
+        (self.unet,) = start_small(nn.ModuleList([ComplexUNet(widths=widths, residual=residual, **settings)]))
         self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
 
     @property
