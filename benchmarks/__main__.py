@@ -20,7 +20,18 @@ from rich.table import Table
 from pipelines.runtime.shell import run_command
 from recon.errors import InputError, check_choice
 
-NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning")
+NAMES = (
+    "layers",
+    "networks",
+    "translation",
+    "metrics",
+    "loading",
+    "scale",
+    "tomography",
+    "vision",
+    "resnets",
+    "tuning",
+)
 OF_A_RUN = ("exactness", "evaluation")
 """Those that measure a trained network, and take its run folder."""
 OF_A_GPU = ("gpu",)

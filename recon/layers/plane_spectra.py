@@ -1,8 +1,9 @@
-"""Resampling and the quadratic activation of :mod:`recon.layers.spectrum`, faster on a CPU; same results up to rounding.
+"""Resampling and the quadratic activation of :mod:`recon.layers.spectrum`, faster on a CPU; the same up to rounding.
 
 Small planes are resampled by two matrix products. Large ones go through all their transforms one by one, so that a
 plane stays in the cache from its image to the result, and spectra are transformed no further than they are kept. The
-gradients are written by hand: the adjoint of ideal resampling from n to m points is that from m to n, times m / n.
+gradients are written by hand: the adjoint of ideal resampling from n to m points is that from m to n, times m / n. A
+gradient of a gradient needs the plain form, ``use_kernels(False)``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from recon.kernels.switches import has_kernels, must_be_differentiable
+from recon.kernels.switches import has_kernels, must_be_differentiable, runs_eagerly
 
 BY_MATRICES = 96  # the largest side of a plane for which matrix products are as fast
 
@@ -24,7 +26,8 @@ Size = Sequence[int]
 
 def can_run(x: Tensor) -> bool:
     """Whether this form may stand for the plain one: two axes, on a CPU, eager, kernels not switched off."""
-    return x.device.type == "cpu" and has_kernels(x) and not torch.compiler.is_compiling()
+    plain = type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return plain and has_kernels(x) and runs_eagerly(x)
 
 
 def resample(x: Tensor, size: Size) -> Tensor:
@@ -47,12 +50,14 @@ def quadratic(x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept, and a training may be next
 def _matrix(old: int, new: int, dtype: torch.dtype) -> Tensor:
-    """Ideal resampling of one axis, ``(new, old)``: sum_k exp(2 pi i k (p / new - q / old)) / old, a Dirichlet kernel."""
+    """Ideal resampling of one axis, ``(new, old)``: sum_k exp(2 pi i k (p / new - q / old)) / old for |k| <= keep."""
     keep = (min(old, new) - 1) // 2
-    distance = torch.arange(new, dtype=torch.float64)[:, None] / new - torch.arange(old, dtype=torch.float64) / old
-    k = torch.arange(1, keep + 1, dtype=torch.float64)
-    return ((1 + 2 * torch.cos(2 * torch.pi * distance[..., None] * k).sum(-1)) / old).to(dtype)
+    p, q = (torch.arange(n, dtype=torch.float64, device="cpu") / n for n in (new, old))
+    k = torch.arange(1, keep + 1, dtype=torch.float64, device="cpu")
+    angle = 2 * torch.pi * (p[:, None, None] - q[:, None]) * k
+    return ((1 + 2 * torch.cos(angle).sum(-1)) / old).to(dtype)
 
 
 def _by_matrices(x: Tensor, size: Size) -> Tensor:
@@ -129,28 +134,28 @@ class _Quadratic(torch.autograd.Function):
         outputs = [x.new_empty(n_planes, *size) for size in sizes]
         wanted = any(ctx.needs_input_grad)
         kept = x.new_empty(n_planes, *fine_size) if wanted else None
-        for number, (plane, a, b) in enumerate(zip(x.flatten(0, 1), *_of_planes(x, linear, square), strict=True)):
+        for number, (plane, a, b) in enumerate(zip(x.flatten(0, 1), *_of_planes(len(x), linear, square), strict=True)):
             v = fine.plane(_to_half(plane, fine.keep[1] + 1))
             if kept is not None:
                 kept[number] = v
             spectrum = _to_half(v.mul(b).add_(a).mul_(v), fine.keep[1] + 1)
             for half, output in zip(coarse, outputs, strict=True):
                 output[number] = half.plane(spectrum)
-        ctx.old, ctx.sizes = old, sizes
-        ctx.save_for_backward(x if wanted else None, kept, linear, square)
+        ctx.shape, ctx.sizes = x.shape, sizes
+        ctx.save_for_backward(kept, linear, square)
         return tuple(y.view(*x.shape[:2], *y.shape[1:]) for y in outputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, kept, linear, square = ctx.saved_tensors
-        old, fine_size = ctx.old, kept.shape[1:]
-        fine = _Half(x, old, fine_size)
-        coarse = _Half(x, old, old)
+        kept, linear, square = ctx.saved_tensors
+        old, fine_size = ctx.shape[2:], kept.shape[1:]
+        fine, coarse = _Half(kept, old, fine_size), _Half(kept, old, old)
         n_frequencies = fine.keep[1] + 1
         flat = [grad.flatten(0, 1) for grad in grads]
-        result = torch.empty_like(x)
-        of_linear, of_square = (x.new_empty(len(kept)) for _ in range(2))
-        for number, (v, a, b) in enumerate(zip(kept, *_of_planes(x, linear, square), strict=True)):
+        result = kept.new_empty(len(kept), *old)
+        of_linear, of_square = (kept.new_empty(len(kept)) for _ in range(2))
+        for number, (v, a, b) in enumerate(zip(kept, *_of_planes(ctx.shape[0], linear, square), strict=True)):
             fine.values.zero_()
             for size, grad in zip(ctx.sizes, flat, strict=True):
                 keep = _keep(old, size)
@@ -158,10 +163,10 @@ class _Quadratic(torch.autograd.Function):
                 _add(spectrum, fine.values, keep)
             g = _to_plane(fine.values, fine_size[1])
             of_linear[number], of_square[number] = torch.dot(g.view(-1), v.view(-1)), (g * v).view(-1).dot(v.view(-1))
-            result.flatten(0, 1)[number] = coarse.plane(_to_half(v.mul(2 * b).add_(a).mul_(g), n_frequencies))
+            result[number] = coarse.plane(_to_half(v.mul(2 * b).add_(a).mul_(g), n_frequencies))
         scale = prod(old) / prod(fine_size)
-        sums = (part.view(x.shape[:2]).sum(0) * scale for part in (of_linear, of_square))
-        return result, *sums, None, None
+        sums = (part.view(ctx.shape[:2]).sum(0) * scale for part in (of_linear, of_square))
+        return result.view(ctx.shape), *sums, None, None
 
 
 def _add(spectrum: Tensor, target: Tensor, keep: tuple[int, int]) -> None:
@@ -170,6 +175,6 @@ def _add(spectrum: Tensor, target: Tensor, keep: tuple[int, int]) -> None:
     target[len(target) - rows :, :columns] += spectrum[len(spectrum) - rows :, :columns]
 
 
-def _of_planes(x: Tensor, linear: Tensor, square: Tensor) -> list[list[float]]:
+def _of_planes(batch: int, linear: Tensor, square: Tensor) -> list[list[float]]:
     """The coefficients of each plane, as numbers."""
-    return [values.repeat(len(x)).tolist() for values in (linear, square)]
+    return [values.repeat(batch).tolist() for values in (linear, square)]

@@ -35,6 +35,7 @@ def resample(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _spectrum(x: Tensor) -> Tensor:
+    x = x if x.dtype == torch.float64 else x.float()  # in a training with 16 bits, too
     spectrum: Tensor = torch.fft.rfftn(x, dim=tuple(range(2, x.dim())))
     return spectrum
 
