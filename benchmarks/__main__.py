@@ -20,7 +20,19 @@ from rich.table import Table
 from pipelines.runtime.shell import run_command
 from recon.errors import InputError, check_choice
 
-NAMES = ("layers", "networks", "metrics", "loading", "scale", "tomography", "vision", "resnets", "tuning", "unrolled")
+NAMES = (
+    "layers",
+    "networks",
+    "translation",
+    "unrolled",
+    "metrics",
+    "loading",
+    "scale",
+    "tomography",
+    "vision",
+    "resnets",
+    "tuning",
+)
 OF_A_RUN = ("exactness", "evaluation")
 """Those that measure a trained network, and take its run folder."""
 OF_A_GPU = ("gpu",)

@@ -29,7 +29,7 @@ from pipelines.reconstruction.preparation import Preparation
 from pipelines.reconstruction.task import magnitude_of, measurement_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
-from recon.networks import MoDL, ResNet, UNet, VarNet
+from recon.networks import MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
 
 
 class BundledSample(NamedTuple):
@@ -80,9 +80,9 @@ IMAGE_NETWORKS = {
     "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
 }
 GIVEN = frozenset({"network", "jointly"})
-UNROLLED = {
+MEASURED = {
     name: NetworkEntry(build, GIVEN, measurement_of, magnitude_of, measured=True, older={"phase_correction": False})
-    for name, build in (("varnet", VarNet), ("modl", MoDL))
+    for name, build in (("complex_unet", ZeroFilledUNet), ("varnet", VarNet), ("modl", MoDL))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
 
@@ -90,7 +90,7 @@ TASKS = {
     "mri": TaskRow(
         RECONSTRUCTION,
         FastMRIDataset,
-        IMAGE_NETWORKS | UNROLLED,
+        IMAGE_NETWORKS | MEASURED,
         layout="singlecoil_train",
         sample=BundledSample(
             lambda settings: bundled_mri(challenge=settings["challenge"]),

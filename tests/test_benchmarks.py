@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import harness, layers, networks
+from benchmarks import harness, layers, networks, translation
 from recon import UNet
 
 CPU = torch.device("cpu")
@@ -42,6 +42,16 @@ def test_networks(monkeypatch, capsys):
     assert networks.main(["inference", "--size=32", "--repeats=1"]) == 1
     assert "ours, aps differs from BasicUNet" in capsys.readouterr().err
     assert networks.main(["inverence"]) == networks.main(["--size=40"]) == 2
+
+
+@pytest.mark.process
+def test_translation(capsys):
+    """Only what commutes with half a pixel has a small error."""
+    assert translation.main(["--size=32", "--repeats=1"]) == 0
+    size = networks.Data(32, 0, CPU)
+    for exact, control in ((translation.ALIAS_FREE, translation.APS), (translation.CENTRED, translation.ALONE)):
+        assert translation.error(exact, size) < 1e-4 < translation.error(control, size)
+    assert translation.main(["--size=40"]) == 2
 
 
 def test_the_networks_have_the_same_parameters():

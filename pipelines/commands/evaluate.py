@@ -42,13 +42,15 @@ protocols of reconstruction:
   plain            quality of each volume or image, overall and by acquisition, beside the baselines
   equivariance     equivariance, dPSNR and quality over circular shifts drawn for each slice
   all-phases       equivariance for every shift modulo the total stride, of each volume's middle slice
+  any-shift        the object moves by quarters and tenths of a pixel; compared before the magnitude
   noise            white noise added to the input (--noise-levels): quality and equivariance
   flip             input flipped vertically and horizontally: quality and equivariance
   outside          equivariance on white noise, photographs and other modalities' images
   physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
   realistic-shift  new content enters at the border; compared on the interior
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
-  (noise, flip, outside and realistic-shift change the input as an image: not for networks that get k-space)
+  (noise, flip, outside and realistic-shift change the input as an image: not for networks that get k-space, and
+  any-shift is for those alone)
 protocols of classifiers:
   plain            accuracy, overall and by class, and what is confused with what
   circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image

@@ -128,4 +128,11 @@ def _motion(findings: ReconstructionFindings) -> list[str]:
         path = ("physical-shift", move, "nmse_eq_mean")
         means = [f"{run.name} {error(findings.get(run.name, *path))}" for run in findings.having(*path)]
         said += [f"by {name}: {', '.join(means)}"] if means else []
-    return [f"Mean NMSE_eq when the object moves before the acquisition, {'; '.join(said)}."] if said else []
+    found = [f"Mean NMSE_eq when the object moves before the acquisition, {'; '.join(said)}."] if said else []
+    worst = [
+        f"{run.name} {error(findings.get(run.name, 'any-shift', 'nmse_eq_max'))}"
+        for run in findings.having("any-shift", "nmse_eq_max")
+    ]
+    if worst:
+        found.append(f"Worst NMSE_eq of complex images moved by quarters and tenths of a pixel: {', '.join(worst)}.")
+    return found

@@ -24,7 +24,7 @@ NAMES = {
     "flip-vertical": "flipped vertically",
     "flip-horizontal": "flipped horizontally",
 } | OUTSIDE
-NOT_CIRCULAR = ("physical-shift", "realistic-shift")
+NOT_CIRCULAR = ("any-shift", "physical-shift", "realistic-shift")
 
 
 class ShiftedSlice(NamedTuple):

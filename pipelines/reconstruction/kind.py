@@ -29,9 +29,11 @@ from pipelines.reconstruction.task import (
     image_of,
 )
 from pipelines.reports import write_report
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
-from recon.networks import resolve_blur, resolve_phase
+from recon.networks import Centred, resolve_blur, resolve_phase
+
+ALIGN = ("none", "centroid")
 
 
 class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
@@ -57,7 +59,8 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
     def resolve(self, config: Namespace) -> None:
         """See :class:`Kind`."""
         network = config.network
-        if "sampling" in network and "blur" in network:
+        of_complex_images = "align" in network  # of which alias_free is one more sampling
+        if "blur" in network and not (of_complex_images and network.sampling == "alias_free"):
             network.blur = resolve_blur(network.sampling, network.blur)
         if "phase_correction" in network:
             network.phase_correction = resolve_phase(network.phase_correction, network.sampling)
@@ -69,9 +72,12 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def build_task(self, config: Namespace, network: NetworkEntry, data: type[SliceDataset]) -> ReconstructionTask:
         """See :class:`Kind`."""
-        settings = {key: value for key, value in config.network.as_dict().items() if key != "name"}
+        settings = {key: value for key, value in config.network.as_dict().items() if key not in ("name", "align")}
+        built = network.build(**settings)
+        align = config.network.get("align", "none")
+        check_choice("network.align", align, ALIGN)
         return ReconstructionTask(
-            network.build(**settings),
+            Centred(built) if align == "centroid" else built,
             ReconstructionLoss(**config.loss.as_dict()),
             config.optimizer.as_dict(),
             config.scheduler.as_dict(),
@@ -115,8 +121,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
-        """All; of the measurement those that change it as well, not the image alone."""
-        return [name for name in self.protocols if not (dataset.measured and name in protocols.OF_IMAGES)]
+        """All; of the measurement those that change it as well, not the image alone, and those that need it."""
+        unusable = protocols.OF_IMAGES if dataset.measured else protocols.OF_MEASUREMENTS
+        return [name for name in self.protocols if name not in unusable]
 
     def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
         """See :class:`Kind`; what cannot be measured of such data is left out."""

@@ -15,7 +15,7 @@ from pipelines.reconstruction.subjects import Inference, Subject, infer
 from pipelines.reconstruction.task import denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts
-from recon.physics.movement import move_kspace
+from recon.physics.movement import move_image, move_kspace
 from recon.physics.mri import fft2c, ifft2c, move_object
 
 
@@ -26,7 +26,8 @@ def physical_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     ``nmse_eq_network`` f(T x), the network alone; ``nmse_eq_acquisition`` f(x'), where x' is normalised with the
     constants of x, so that new content at the crop's border and what fractions change come in; ``nmse_eq`` f(x')
     with its own constants, as it happens. ``nmse_eq_input`` compares x' with T x, before any network. All over the
-    pixels that are in view before and after. T of an image by a fraction of a pixel is :func:`_translate`'s.
+    pixels that are in view before and after. T of an image by a fraction of a pixel is :func:`_translate`'s; where
+    networks get k-space, complex images are compared (of the input each coil's), and T is the Fourier shift.
     """
     for name, index in zip(subject.names, subject.indices, strict=True):
         inference = infer(subject.task, _moved_sample(subject, index, (0, 0)), name)
@@ -59,23 +60,27 @@ def _moved(
         translated = translated._replace(kspace=move_kspace(sample.kspace, torch.tensor([t], device=output.device)))
         held = held._replace(kspace=again.kspace * (again.std / sample.std))
     inputs = Sample(*map(torch.cat, zip(translated, held, again, strict=True)))
-    batches = zip(*(part.split(batch_size) for part in inputs), strict=True)
-    outputs = torch.cat([task(Sample(*batch)) for batch in batches])
-    network, acquisition, whole = denormalise(outputs, inputs)[:, None]
+    batches = [Sample(*parts) for parts in zip(*(part.split(batch_size) for part in inputs), strict=True)]
     rows, columns = dataset.in_view(index, t)
-
-    def view(image: Tensor) -> Tensor:
-        return image[..., rows, columns]
-
-    expected = view(denormalise(_translate(output, t), sample))
+    if sample.kspace.numel():
+        move = torch.tensor([t], dtype=torch.float64, device=output.device)
+        outputs = torch.cat([task.complex_image(batch) for batch in batches])
+        expected = move_image(task.complex_image(sample), move)[..., rows, columns]
+        before, after = (ifft2c(each.kspace * each.std) for each in (translated, again))
+    else:
+        outputs = denormalise(torch.cat([task(batch) for batch in batches]), inputs)
+        expected = denormalise(_translate(output, t), sample)[..., rows, columns]
+        before, after = denormalise(translated.image, sample), acquired
+    network, acquisition, whole = outputs[:, None, ..., rows, columns]
     steps = {
-        "nmse_eq_input": (view(acquired), view(denormalise(translated.image, sample))),
-        "nmse_eq_network": (view(network), expected),
-        "nmse_eq_acquisition": (view(acquisition), expected),
-        "nmse_eq": (view(whole), expected),
+        "nmse_eq_input": (after[..., rows, columns], before[..., rows, columns]),
+        "nmse_eq_network": (network, expected),
+        "nmse_eq_acquisition": (acquisition, expected),
+        "nmse_eq": (whole, expected),
     }
     for metric, (found, reference) in steps.items():  # unlike recon.metrics.nmse, of no pixels or zeros: an empty value
-        error = float((found.double() - reference.double()).square().sum() / reference.double().square().sum())
+        exact = reference.to(torch.promote_types(reference.dtype, torch.float64))
+        error = float((found - exact).abs().square().sum() / exact.abs().square().sum())
         status = "tie" if inference.tie else "exact" if torch.equal(found, reference) else "ok"
         yield Row("physical-shift", name, int(sample.slice), *t, metric, finite_or_empty(error), status)
 

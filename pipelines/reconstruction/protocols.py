@@ -17,6 +17,7 @@ from torch import Tensor
 from data_prep import Sample, center_crop, generator, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.any_shift import any_shift
 from pipelines.reconstruction.physical_shift import physical_shift
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -29,6 +30,7 @@ from recon.metrics.quality import WINDOW as SSIM_WINDOW
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
 OF_IMAGES = ("noise", "flip", "outside", "realistic-shift")  # they change the input as an image, not the measurement
+OF_MEASUREMENTS = ("any-shift",)  # they need k-space, and complex images
 
 
 Item = TypeVar("Item")
@@ -142,6 +144,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "plain": plain,
     "equivariance": equivariance,
     "all-phases": all_phases,
+    "any-shift": any_shift,
     "noise": noise,
     "flip": flip,
     "outside": outside,

@@ -240,6 +240,7 @@ def motion(findings: ReconstructionFindings) -> Section:
     notes = [findings.get(series.name, "physical-shift", "note") for series in findings.series]
     if any(notes):
         blocks.append(Words(list(dict.fromkeys(note for note in notes if note))))
+    blocks += _between_pixels(findings)
     runs = findings.having("realistic-shift", "n_cases")
     if runs:
         caption = (
@@ -253,6 +254,35 @@ def motion(findings: ReconstructionFindings) -> Section:
         "pixels in view before and after; T by a fraction of a pixel is the Fourier shift."
     )
     return Section("When the patient moves", text if blocks else "", blocks)
+
+
+def _between_pixels(findings: ReconstructionFindings) -> list[Block]:
+    """The errors of networks that give complex images, moved by fractions of a pixel, and against the shift."""
+    blocks: list[Block] = []
+    runs = findings.having("any-shift", "n_cases")
+    if runs:
+        caption = (
+            "Moved by quarters and tenths of a pixel before the acquisition: complex images, before the magnitude; of "
+            "networks that get k-space."
+        )
+        columns = [
+            ShiftColumn("NMSE_eq, mean", ("any-shift", "nmse_eq_mean"), error, -1),
+            ShiftColumn("NMSE_eq, worst", ("any-shift", "nmse_eq_max"), error, -1),
+            Column("Pairs", ("any-shift", "n_cases"), str),
+            Column("Ties", ("any-shift", "n_ties"), str),
+        ]
+        blocks.append(by_run(findings, runs, columns, caption + findings.shaded("the best")))
+    lines = {
+        series.number: [(float(t), value) for t, value in found.items()]
+        for series in findings.series
+        if (found := findings.get(series.name, "shift-curve"))
+    }
+    if lines:
+        label = "NMSE_eq, worst"
+        drawing = figures.curves("shift-curve", lines, label, True, "shift along both axes (pixels)")
+        panel = Panel([Image(drawing, "NMSE_eq against the shift in tenths of a pixel, for each run")])
+        blocks.append(Figure([panel], "The same against the shift: the worst of the middle slices.", findings.series))
+    return blocks
 
 
 def _steps(findings: ReconstructionFindings, move: str, title: str) -> Panel:

@@ -39,6 +39,8 @@ def summarise(rows: Sequence[Row], acquisitions: Mapping[str, str] | None = None
             summary[protocol] = summarise_margins(found)
         elif protocol == "physical-shift":
             summary[protocol] = _physical(found)
+        elif protocol == "shift-curve":
+            summary[protocol] = _curve(found)
         else:
             summary[protocol] = _quality(found) | _shift_errors(found)
     names = set((acquisitions or {}).values())
@@ -109,6 +111,15 @@ def _physical(rows: Sequence[Row]) -> Summary:
             if values:
                 part[move] |= {f"{step}_mean": float(np.mean(values)), f"{step}_max": float(np.max(values))}
     return part
+
+
+def _curve(rows: Sequence[Row]) -> Summary:
+    """The worst NMSE_eq at each shift, in pixels along both axes."""
+    by_shift: dict[float, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_shift[float(row.shift_y)].append(row)
+    found = {f"{t:g}": _values(some, "nmse_eq") for t, some in sorted(by_shift.items())}
+    return {t: max(values) for t, values in found.items() if values}
 
 
 def _is_whole(row: Row) -> bool:

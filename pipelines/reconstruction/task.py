@@ -139,6 +139,11 @@ class ReconstructionTask(TrainedTask):
         output = self.network(*self.input_of(batch, self.clamp))
         return self.output_of(output, batch).clamp(-self.clamp, self.clamp)
 
+    def complex_image(self, batch: Sample) -> Tensor:
+        """Of a network that gives complex images ``(batch, rows, columns)``, these, in the file's units, unclamped."""
+        image: Tensor = self.network(*self.input_of(batch, self.clamp))
+        return image * batch.std.view(-1, 1, 1)
+
     def batch_loss(self, batch: Sample) -> Tensor:
         """The loss of a batch of slices."""
         return self.loss(self(batch), batch, self.clamp)

@@ -154,14 +154,14 @@ def curves(
     logarithmic: bool = False,
     against: str = "epoch",
 ) -> str:
-    """Values against epochs or another whole number, a line for each series.
+    """Values against epochs or another number, a line for each series.
 
     Args:
         name: of the drawing.
         lines: by series, (epoch, value).
         label: of the values.
         logarithmic: their axis; then zero is "exact".
-        against: what the whole numbers are.
+        against: what the numbers are.
     """
     with page_style():
         figure, axes = new_axes(4.4, 2.9)
@@ -172,7 +172,7 @@ def curves(
             axes.plot(epochs, list(map(place, values)), color=colour(number), lw=1.5, markevery=every, **marker(number))
         axes.set_xlabel(against)
         axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=any(at > 6 for line in lines.values() for at, _ in line)))
         axes.grid(axis="y")
         return as_svg(name, figure)
 

@@ -94,6 +94,7 @@ def train_configured(
         write_environment(folder, str(trainer.strategy.root_device), config.seed)
         n_parameters = sum(p.numel() for p in task.network.parameters())
         variant = f", sampling {config.network.sampling}" if "sampling" in config.network else ""
+        variant += ", centred" if config.network.get("align") == "centroid" else ""
         print(f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters{variant}", flush=True)
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:

@@ -74,8 +74,9 @@ def new_run_folder(config: Tree) -> Path:
         folder = Path(config["out"])
     else:
         network = config["network"]
-        blur = network["blur"] if network.get("blur", 1) > 1 else ""
-        variant = f"{network.get('sampling', network.get('name'))}{blur}"
+        blur = network["blur"] if (network.get("blur") or 1) > 1 else ""
+        centred = "-centred" if network.get("align") == "centroid" else ""
+        variant = f"{network.get('sampling', network.get('name'))}{blur}{centred}"
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{variant}-s{config['seed']}"
         folder = Path("runs") / config["task"] / name
         attempt = 1

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
+from recon.layers import plane_spectra
 
 
 def resample(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -28,10 +29,13 @@ def resample(x: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         ``(batch, channel, *size)``.
     """
+    if plane_spectra.can_run(x):
+        return plane_spectra.resample(x, size)
     return _from_spectrum(_spectrum(x), x.shape[2:], size)
 
 
 def _spectrum(x: Tensor) -> Tensor:
+    x = x if x.dtype == torch.float64 else x.float()  # in a training with 16 bits, too
     spectrum: Tensor = torch.fft.rfftn(x, dim=tuple(range(2, x.dim())))
     return spectrum
 
@@ -82,11 +86,13 @@ class Quadratic(nn.Module):
         Returns:
             For each of the sizes ``(batch, channel, *size)``, band-limited.
         """
-        fine_size = [-(-3 * n // 2) for n in x.shape[2:]]
-        fine = resample(x, fine_size)
-        a, b = (w.view(-1, *(1,) * (x.dim() - 2)) for w in (self.linear, self.square))
-        spectrum = _spectrum(fine * (a + b * fine))
         for size in sizes:
             if any(m > n for m, n in zip(size, x.shape[2:], strict=True)):
                 raise InputError(f"size {tuple(size)} is larger than the signal's {tuple(x.shape[2:])}: resample it")
+        fine_size = [-(-3 * n // 2) for n in x.shape[2:]]
+        if plane_spectra.can_run(x):
+            return plane_spectra.quadratic(x, self.linear, self.square, fine_size, sizes)
+        fine = resample(x, fine_size)
+        a, b = (w.view(-1, *(1,) * (x.dim() - 2)) for w in (self.linear, self.square))
+        spectrum = _spectrum(fine * (a + b * fine))
         return tuple(_from_spectrum(spectrum, fine_size, size) for size in sizes)

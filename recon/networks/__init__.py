@@ -4,7 +4,8 @@ Images to images
     ``unet``: the U-Net, plain, anti-aliased or exactly equivariant; ``fused``: the same in fewer passes, by kernels.
     ``alias_free``: a U-Net that commutes with every translation. ``complex_images``: either on complex images.
 Measurements to images
-    ``varnet``, ``modl``: unrolled networks around such U-Nets. ``centred``: any network, aligned as a whole.
+    ``zero_filled``: one such U-Net. ``varnet``, ``modl``: unrolled networks around several.
+    ``centred``: any network, aligned as a whole.
 Images to classes
     ``resnet``: torchvision's ResNets and ResNeXts; ``residual``: their blocks.
 For all
@@ -36,6 +37,7 @@ from recon.networks.resnet import (
 from recon.networks.sampling import resolve_blur
 from recon.networks.unet import UNet
 from recon.networks.varnet import VarNet
+from recon.networks.zero_filled import ZeroFilledUNet
 
 __all__ = [
     "AliasFreeUNet",
@@ -46,6 +48,7 @@ __all__ = [
     "ResNet",
     "UNet",
     "VarNet",
+    "ZeroFilledUNet",
     "cifar_resnet18",
     "cifar_resnet20",
     "cifar_resnet34",

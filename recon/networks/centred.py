@@ -25,6 +25,16 @@ class Centred(nn.Module):
         super().__init__()
         self.network = network
 
+    @property
+    def total_stride(self) -> int:
+        """The network's: each side of k-space must be a multiple of it."""
+        return int(getattr(self.network, "total_stride", 1))
+
+    @property
+    def coil_maps(self) -> nn.Module | None:
+        """What estimates the network's coil maps, if anything does."""
+        return getattr(self.network, "coil_maps", None)
+
     def forward(self, kspace: Tensor, mask: Tensor, *others: Any, **named: Any) -> Tensor:
         """Reconstruct.
 

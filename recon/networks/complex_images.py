@@ -32,8 +32,13 @@ class ComplexUNet(nn.Module):
     Args:
         network: from 2 to 2 real channels; None for a U-Net of the settings.
         jointly: one deviation for both parts.
-        sampling: of the U-Net: stride, lpf, aps or alias_free.
-        settings: of the U-Net: see :class:`recon.networks.UNet` or :class:`recon.networks.AliasFreeUNet`.
+        sampling: of the U-Net: stride, lpf, aps or alias_free, which has none of the next five settings.
+        blur: size of the U-Net's blur; None for that of the sampling.
+        norm: "instance" (None) or "batch".
+        activation: "leakyrelu" (None) or "relu".
+        padding: "circular" (None) or "zeros".
+        criterion: what aps maximises; None for l2.
+        settings: more of the U-Net: see :class:`recon.networks.UNet` or :class:`recon.networks.AliasFreeUNet`.
 
     Raises:
         InputError: alias_free with a setting that it does not have, or what the U-Net refuses.
@@ -42,11 +47,22 @@ class ComplexUNet(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module | None = None, jointly: bool = False, sampling: str = "aps", **settings: Any
+        self,
+        network: nn.Module | None = None,
+        jointly: bool = False,
+        sampling: str = "aps",
+        blur: int | None = None,
+        norm: str | None = None,
+        activation: str | None = None,
+        padding: str | None = None,
+        criterion: str | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__()
         self.jointly = jointly
         self.band_limited = sampling == "alias_free"
+        given = {"blur": blur, "norm": norm, "activation": activation, "padding": padding, "criterion": criterion}
+        settings |= {key: value for key, value in given.items() if value is not None}
         self.network = network or _unet(sampling, settings)
 
     @property

@@ -35,6 +35,7 @@ class MoDL(nn.Module):
         widths: channels of each level of the regulariser, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
         shared: whether all cascades have the same weights.
+        residual: R adds its input to its output, so that it is near 1 at first.
         phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
@@ -52,6 +53,7 @@ class MoDL(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         shared: bool = True,
+        residual: bool = True,
         phase_correction: bool | None = None,
         **settings: Any,
     ) -> None:
@@ -60,8 +62,8 @@ class MoDL(nn.Module):
             raise InputError(f"n_cascades {n_cascades} and n_cg_steps {n_cg_steps} leave nothing to do: give 1 or more")
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
         n_regularisers = 1 if shared else n_cascades
-        settings = {"residual": True} | settings  # R is near 1 at first
         self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
+        settings |= {"residual": residual}
         self.regularisers = start_small(
             nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_regularisers))
         )

@@ -50,8 +50,8 @@ def resolve_blur(sampling: str, blur: int | None) -> int:
     """
     if sampling == "alias_free":
         raise InputError(
-            "sampling alias_free is no way to stride but a network of its own, AliasFreeUNet: "
-            f"build that, or choose one of {', '.join(VARIANTS)}"
+            "sampling alias_free is a network of its own, AliasFreeUNet, and for complex images: take it, or "
+            f"one of the networks complex_unet, varnet and modl, or sampling {', '.join(VARIANTS)}"
         )
     check_choice("sampling", sampling, VARIANTS)
     variant = VARIANTS[sampling]

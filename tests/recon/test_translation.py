@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recon import AliasFreeUNet, Centred, InputError, MoDL, VarNet
+from recon import AliasFreeUNet, Centred, InputError, MoDL, VarNet, ZeroFilledUNet
+from recon.layers import use_kernels
 from recon.layers.spectrum import Quadratic, resample
 from recon.physics import mri
 from recon.physics.movement import centroid, move_image, move_kspace
@@ -87,6 +88,50 @@ def test_the_alias_free_network_commutes_with_every_translation(size):
     assert image_error(alias_free().float(), x.float()) < 1e-4
     for control in (Kept, Rectified):
         assert image_error(exchange(alias_free(), control), x) > 1e-4
+
+
+def test_large_planes_go_one_by_one_and_are_as_exact():
+    assert image_error(alias_free(), images((112, 104), batch=1)) < 1e-10
+
+
+@pytest.mark.parametrize("size", [(24, 20), (25, 30), (112, 100), (100, 113)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_fast_form_is_the_plain_one(size, dtype):
+    """Small planes and large, even sides and odd; outputs and gradients, also after a use in inference mode."""
+    sizes, results = [size, [n // 2 for n in size]], []
+    with torch.inference_mode():
+        Quadratic(3)(torch.ones(1, 3, *size), *sizes)
+    for fast in (True, False):
+        layer = Quadratic(3).to(dtype)
+        with torch.no_grad():
+            layer.linear.copy_(torch.tensor([0.5, -1.0, 2.0]))
+            layer.square.copy_(torch.tensor([1.0, 0.0, -0.3]))
+        x = images(size, channels=3).to(dtype).requires_grad_()
+        with use_kernels(fast):
+            outputs = (*layer(x, *sizes), resample(x, [2 * n for n in size]))
+            sum((y.sin() * n).sum() for n, y in enumerate(outputs, 1)).backward()
+        results.append([*(y.detach() for y in outputs), x.grad, layer.linear.grad, layer.square.grad])
+    limit = 1e-12 if dtype == torch.float64 else 1e-4
+    for found, expected in zip(*results, strict=True):
+        assert float((found - expected).norm() / expected.norm()) < limit
+
+
+def test_the_gradient_is_that_of_differences():
+    layer, x = Quadratic(1).double(), images((100, 98), channels=1, batch=1).requires_grad_()
+    direction = images((100, 98), channels=1, batch=1).flip(-1)
+    (slope,) = torch.autograd.grad(layer(x, (100, 98), (50, 49))[1].pow(3).sum(), x)
+    with torch.no_grad():
+        up, down = (layer(x + h * direction, (100, 98), (50, 49))[1].pow(3).sum() for h in (1e-5, -1e-5))
+    assert float((slope * direction).sum()) == pytest.approx(float(up - down) / 2e-5, rel=1e-6)
+
+
+def test_in_16_bits_signals_are_kept_in_32():
+    network = alias_free().float()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = network(images((24, 20)).float())
+    with torch.no_grad():
+        expected = network(images((24, 20)).float())
+    assert float((found - expected).norm() / expected.norm()) < 0.1
 
 
 @pytest.mark.parametrize(("spatial_dims", "size"), [(1, (40,)), (3, (8, 12, 16))])
@@ -178,6 +223,7 @@ def chain_error(f, size, dtype=torch.complex128, n_coils=1, shifts=SHIFTS):
 UNROLLED = {
     "VarNet": lambda **settings: VarNet(2, WIDTHS, None, **settings),
     "MoDL": lambda **settings: MoDL(2, 4, WIDTHS, None, **settings),
+    "ZeroFilledUNet": lambda **settings: ZeroFilledUNet(WIDTHS, None, **settings),
 }
 UNROLLED_NETWORKS = pytest.mark.parametrize("build", UNROLLED.values(), ids=UNROLLED)
 

@@ -1,0 +1,70 @@
+"""One U-Net on the complex zero-filled image: the plainest network that starts from the measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from recon.networks.complex_images import (
+    CoilMaps,
+    ComplexUNet,
+    in_phase,
+    measurement,
+    resolve_phase,
+    start_small,
+    total_stride,
+)
+from recon.physics.mri import FourierOperator
+
+
+class ZeroFilledUNet(nn.Module):
+    """f(y) = U(A^H y): the zero-filled image, complex, through one U-Net; k-space to a complex image.
+
+    A = M F S: coil maps, centred Fourier transform, mask. The magnitude is for the caller to take, last of all. A^H
+    commutes with every movement of the object before the acquisition, so f commutes with those that U commutes with: by
+    whole pixels with sampling aps, circular padding and eval mode; by any real number of them with alias_free, where
+    the Nyquist frequency is left out. Of several coils as :class:`recon.networks.VarNet`.
+
+    Args:
+        widths: channels of each level of the U-Net, from the image down.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        residual: add the zero-filled image to the U-Net's output.
+        phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
+        settings: sampling (stride, lpf, aps or alias_free) and more of the U-Nets: see
+            :class:`recon.networks.ComplexUNet`.
+
+    Raises:
+        InputError: phase correction with alias_free, or what the U-Net refuses.
+
+    Source: Hyun et al., Physics in Medicine and Biology 63 (2018), a U-Net on zero-filled images.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        residual: bool = True,
+        phase_correction: bool | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
+        unet = ComplexUNet(widths=widths, residual=residual, jointly=jointly, **settings)
+        (self.unet,) = start_small(nn.ModuleList([unet]))
+        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+
+    @property
+    def total_stride(self) -> int:
+        """Of the U-Nets: each side of k-space must be a multiple of it."""
+        return total_stride(self)
+
+    def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Reconstruct; arguments, result and errors are those of :meth:`recon.networks.VarNet.forward`."""
+        operator = measurement(kspace, mask, maps, self.coil_maps)
+        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
+
+    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
+        image: Tensor = self.unet(operator.adjoint(kspace))
+        return image
