@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import harness, layers, networks, translation
+from benchmarks import harness, layers, networks, translation, unrolled
 from recon import UNet
 
 CPU = torch.device("cpu")
@@ -52,6 +52,17 @@ def test_translation(capsys):
     for exact, control in ((translation.ALIAS_FREE, translation.APS), (translation.CENTRED, translation.ALONE)):
         assert translation.error(exact, size) < 1e-4 < translation.error(control, size)
     assert translation.main(["--size=40"]) == 2
+
+
+@pytest.mark.process
+def test_unrolled(capsys, tmp_path):
+    flags = ["--size=32", "--coils=2", "--cascades=1", "--repeats=1", f"--out={tmp_path / 'page.md'}"]
+    assert unrolled.main(flags) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert page.count("| fastMRI's VarNet |") == 2
+    assert "| MoDL, 20 steps |" in page
+    assert unrolled.main(["trainin"]) == unrolled.main(["--size=40"]) == unrolled.main(["--coils=0"]) == 2
+    assert "--coils and --cascades" in capsys.readouterr().err
 
 
 def test_the_networks_have_the_same_parameters():

@@ -105,13 +105,14 @@ def check_trials(ledger: Ledger, space: Space) -> None:
 
 
 def default_space(task: str, sample: bool, network: str) -> Path:
-    """The space of a task's first network, or the small one for the bundled sample.
+    """The space of a network, or the small one for the bundled sample; it is called as the configuration it varies.
 
     Raises:
-        InputError: there is none for this task, or it is another network.
+        InputError: there is none for this task and network.
     """
-    path = Path(str(resources.files(configs) / "tune" / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
-    if not path.is_file() or network != next(iter(TASKS[task].networks)):  # the spaces vary the first one's settings
+    name = task if network == next(iter(TASKS[task].networks)) else f"{task}-{network}"
+    path = Path(str(resources.files(configs) / "tune" / (f"{name}_sample.yaml" if sample else f"{name}.yaml")))
+    if not path.is_file():
         raise InputError(f"there is no space for the task {task} with the network {network} yet: give one with --space")
     return path
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -20,6 +22,7 @@ from pipelines.runs.config import load, parse
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
 from recon.layers import circular_shift
+from tests import fresh
 from tests.data_prep.files import write_dataset, write_volume
 from tests.pipelines.test_bad_input import refuse
 
@@ -121,6 +124,42 @@ def test_resume_ends_where_an_uninterrupted_run_ends(network, runs, data, tmp_pa
     one, two = (read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (whole, halves))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("network", ["varnet", "modl"])
+def test_bf16_trains_and_what_is_measured_is_exact(network, data, tmp_path):
+    """Autocast is for convolutions: transforms, steps of conjugate gradients and statistics stay in float32."""
+    precision = ["--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"]
+    run = trained(data, tmp_path / "run", f"--network={network}", *precision, challenge="multicoil")
+    before = trained(
+        data, tmp_path / "still", f"--network={network}", *precision, "--optimizer.lr=0.0", challenge="multicoil"
+    )
+    one, two = (read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, before))
+    assert {tensor.dtype for tensor in one.values()} == {torch.float32}
+    assert all(tensor.isfinite().all() for tensor in one.values())
+    assert not all(torch.equal(one[name], two[name]) for name in one)
+    found = json.loads((run / "summary.json").read_text())["equivariance"]["nmse_eq_max"]
+    assert found < 1e-10
+
+
+@pytest.mark.process
+@pytest.mark.training
+@pytest.mark.parametrize("network", ["varnet", "modl"])
+def test_two_processes_validate_as_one(network, data, tmp_path):
+    """With an odd number of slices for two processes, and stride, so that errors are errors."""
+    settings = [f"--network={network}", "--sampling=stride", "--optimizer.lr=0.0", "--dataset.batch_size=1"]
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", f"--out={tmp_path / 'two'}"]
+    command = [sys.executable, "-m", "pipelines.commands.train", *flags(data, "multicoil", *settings), *two]
+    done = fresh.run(command)
+    assert done.returncode == 0, done.stderr
+    one = trained(data, tmp_path / "one", *settings, challenge="multicoil")
+    tables = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (tmp_path / "two", one)]
+    assert len(tables[0]) == len(tables[1]) == 2
+    for ours, theirs in zip(*tables, strict=True):
+        for key in ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq"):
+            assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
+    assert float(tables[0][0]["val_nmse_eq"]) > 1e-6
 
 
 @pytest.mark.parametrize("challenge", COILS)

@@ -113,15 +113,23 @@ def test_what_is_no_space(content, says):
 @pytest.mark.parametrize("path", sorted((Path(configs.__file__).parent / "tune").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     """Their corners are built and the bundled data opened, as before any sweep."""
-    task = path.stem.removesuffix("_sample")
-    first, *others = TASKS[task].networks
-    assert default_space(task, path.stem != task, first) == path
-    for network in others:
-        with pytest.raises(InputError, match=f"no space for the task {task} with the network {network} yet"):
-            default_space(task, path.stem != task, network)
-    request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}"])
+    task, _, network = path.stem.removesuffix("_sample").partition("-")
+    network = network or next(iter(TASKS[task].networks))
+    assert default_space(task, path.stem.endswith("_sample"), network) == path
+    request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}", f"--network={network}"])
+    assert request.config["network"]["name"] == network
     assert request.space.parameters
     assert request.settings.samples == request.space.sweep["samples"]
+
+
+def test_a_network_without_a_space_is_said_to_have_none():
+    with pytest.raises(InputError, match="no space for the task cifar10 with the network resnet18 yet"):
+        default_space("cifar10", False, "resnet18")
+
+
+def test_the_networks_that_hold_the_measurement_have_spaces_of_their_own():
+    found = {default_space("mri", sample, name) for sample in (True, False) for name in TASKS["mri"].networks}
+    assert len(found) == 2 * len(TASKS["mri"].networks)
 
 
 @pytest.mark.slow
@@ -129,12 +137,12 @@ def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
 def test_every_corner_of_the_sample_space_builds(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text("network.sampling: {choice: [aps, stride]}\nnetwork.blur: {choice: [1, 3]}\n")
-    request = make_request(NO_FLAGS, ["--task=mri"])
+    request = make_request(NO_FLAGS, ["--task=mri", "--network=unet"])
     assert request.config["threads"] == 1
     assert request.config["trainer"]["max_epochs"] == request.settings.max_epochs == 6
     assert request.settings.samples >= 8
     with pytest.raises(InputError, match=r"refuses a point of the space .*network.blur 3"):  # the control
-        make_request({**NO_FLAGS, "space": str(path)}, [])
+        make_request({**NO_FLAGS, "space": str(path)}, ["--network=unet"])
 
 
 @pytest.mark.slow
