@@ -105,13 +105,14 @@ def check_trials(ledger: Ledger, space: Space) -> None:
 
 
 def default_space(task: str, sample: bool, network: str) -> Path:
-    """The space of a task's first network, or the small one for the bundled sample.
+    """The space of a task's network, or the small one for the bundled sample; called as its preset is.
 
     Raises:
-        InputError: there is none for this task, or it is another network.
+        InputError: there is none.
     """
-    path = Path(str(resources.files(configs) / "tune" / (f"{task}_sample.yaml" if sample else f"{task}.yaml")))
-    if not path.is_file() or network != next(iter(TASKS[task].networks)):  # the spaces vary the first one's settings
+    stem = task if network == next(iter(TASKS[task].networks)) else f"{task}-{network}"
+    path = Path(str(resources.files(configs) / "tune" / (f"{stem}_sample.yaml" if sample else f"{stem}.yaml")))
+    if not path.is_file():
         raise InputError(f"there is no space for the task {task} with the network {network} yet: give one with --space")
     return path
 

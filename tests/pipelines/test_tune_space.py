@@ -113,15 +113,17 @@ def test_what_is_no_space(content, says):
 @pytest.mark.parametrize("path", sorted((Path(configs.__file__).parent / "tune").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_bundled_spaces_are_accepted_by_their_tasks(path):
     """Their corners are built and the bundled data opened, as before any sweep."""
-    task = path.stem.removesuffix("_sample")
-    first, *others = TASKS[task].networks
-    assert default_space(task, path.stem != task, first) == path
-    for network in others:
-        with pytest.raises(InputError, match=f"no space for the task {task} with the network {network} yet"):
-            default_space(task, path.stem != task, network)
-    request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}"])
+    task, _, named = path.stem.removesuffix("_sample").partition("-")
+    network = named or next(iter(TASKS[task].networks))
+    assert default_space(task, path.stem.endswith("_sample"), network) == path
+    request = make_request({**NO_FLAGS, "space": str(path)}, [f"--task={task}", f"--network={network}"])
     assert request.space.parameters
     assert request.settings.samples == request.space.sweep["samples"]
+
+
+def test_a_network_without_a_space():
+    with pytest.raises(InputError, match="no space for the task mri with the network modl yet: give one with --space"):
+        default_space("mri", True, "modl")
 
 
 @pytest.mark.slow
