@@ -83,7 +83,7 @@ def acquisition(data: Data) -> tuple[Tensor, Tensor]:
     axis = torch.linspace(-1, 1, data.size, device=data.device)
     images = torch.complex(*data.draw()) * torch.exp(-8 * (axis[:, None] ** 2 + axis**2))
     columns = torch.arange(data.size, device=data.device)
-    mask = (columns % 4 == 0) | ((columns - data.size // 2).abs() < data.size // 25)
+    mask = (columns % 4 == 0) | ((columns - data.size // 2).abs() < max(2, data.size // 25))
     return apply_mask(fft2c(images), mask), mask
 
 

@@ -25,6 +25,7 @@ from benchmarks import (
     resnets,
     scale,
     tomography,
+    translation,
     tuning,
     vision,
 )
@@ -62,6 +63,7 @@ COMMANDS = {
     "python -m benchmarks.resnets": resnets.main,
     "python -m benchmarks.scale": scale.main,
     "python -m benchmarks.tomography": tomography.main,
+    "python -m benchmarks.translation": translation.main,
     "python -m benchmarks.tuning": tuning.main,
     "python -m benchmarks.vision": vision.main,
     "python -m benchmarks": benchmarks.main,
@@ -111,6 +113,7 @@ SMALL = {
         *("--volumes", "2", "--slices=2", "--sizes", "32", "--widths", "2", "--repeats=1", "--out=scale.png")
     ],
     "python -m benchmarks.tuning": ["--trials=1", "--epochs=1", "--batches=1"],
+    "python -m benchmarks.translation": ["--size=32", "--repeats=1"],
     "python -m benchmarks.vision": ["--images=2", "--repeats=1"],
 }
 
@@ -147,6 +150,14 @@ def ct_run(lodopab, tmp_path_factory):
     out = tmp_path_factory.mktemp("ct_run")
     flags = ["--data", str(lodopab), "--out", str(out), "--dataset.image_size=[32,32]"]
     assert train.main(["--task", "ct", *flags, *SMALL["recon-train"]]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def kspace_run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("kspace_run")
+    flags = ["--network", "complex_unet", "--data", str(data), "--out", str(out)]
+    assert train.main(["--task", "mri", *flags, *SMALL["recon-train"]]) == 0
     return out
 
 
@@ -188,6 +199,7 @@ def dicom(here):
 NAMES = {
     **dict.fromkeys(("RUN", "RUN_A", "RUN_B"), "run"),
     "RUN_CT": "ct_run",
+    "RUN_KSPACE": "kspace_run",
     "RUN_CLASSIFIER": "classifier",
     "/data/fastmri/knee": "data",
     "/data/fastmri/knee/singlecoil_val": "validation",
