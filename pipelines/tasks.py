@@ -26,10 +26,10 @@ from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.preparation import Preparation
-from pipelines.reconstruction.task import magnitude_of, measurement_of
+from pipelines.reconstruction.task import magnitude_of, measurement_of, sinogram_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
-from recon.networks import MoDL, ResNet, UNet, VarNet
+from recon.networks import MoDL, PrimalDual, ResNet, UNet, UnrolledCT, VarNet
 
 
 class BundledSample(NamedTuple):
@@ -74,12 +74,15 @@ class TaskRow(NamedTuple):
     preparation: Preparation | None = None
 
 
-IMAGE_NETWORKS = {
-    "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
-}
+GIVEN_TO_UNETS = frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"})
+IMAGE_NETWORKS = {"unet": NetworkEntry(UNet, GIVEN_TO_UNETS)}
 UNROLLED = {
     name: NetworkEntry(build, frozenset({"network"}), measurement_of, magnitude_of, measured=True)
     for name, build in (("varnet", VarNet), ("modl", MoDL))
+}
+OF_SINOGRAMS = {
+    name: NetworkEntry(build, GIVEN_TO_UNETS, sinogram_of, measured=True)
+    for name, build in (("unrolled", UnrolledCT), ("primal_dual", PrimalDual))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
 
@@ -102,7 +105,7 @@ TASKS = {
     "ct": TaskRow(
         RECONSTRUCTION,
         LoDoPaBDataset,
-        IMAGE_NETWORKS,
+        IMAGE_NETWORKS | OF_SINOGRAMS,
         layout="ground_truth_train_000.hdf5, observation_train_000.hdf5",
         sample=BundledSample(
             lambda settings: bundled_ct(),

@@ -233,7 +233,7 @@ class NetworkEntry(NamedTuple):
 
     build: type[nn.Module]
     given: frozenset[str]
-    input_of: Callable[..., tuple[Tensor, ...]] | None = None
+    input_of: Callable[..., tuple[Any, ...]] | None = None
     output_of: Callable[..., Tensor] | None = None
     measured: bool = False
 

@@ -83,7 +83,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
         """Leave out the maps of several coils where there is one."""
-        if dataset.measured and all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))):
+        if "maps_widths" in config.network and all(
+            dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))
+        ):
             config.network.maps_widths = None
 
     def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:

@@ -8,7 +8,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from data_prep import Sample, generator, stable_seed
+from data_prep import Sample, generator, moved_scan, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -53,11 +53,15 @@ def _moved(
     dataset, task = subject.dataset, subject.task
     again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
-    translated = sample._replace(image=_translate(sample.image, t))
+    rolled = _translate(sample.image, t)
+    translated = sample._replace(image=rolled)
     held = sample._replace(image=(acquired - sample.mean) / sample.std)  # a batch of one, whose constants are (1,)
     if sample.kspace.numel():
         translated = translated._replace(kspace=move_kspace(sample.kspace, torch.tensor([t], device=output.device)))
         held = held._replace(kspace=again.kspace * (again.std / sample.std))
+    if sample.sinogram.numel():
+        translated = moved_scan(sample, torch.tensor([t], device=output.device))
+        held = held._replace(sinogram=again.sinogram * (again.std / sample.std))
     inputs = Sample(*map(torch.cat, zip(translated, held, again, strict=True)))
     batches = zip(*(part.split(batch_size) for part in inputs), strict=True)
     outputs = torch.cat([task(Sample(*batch)) for batch in batches])
@@ -69,7 +73,7 @@ def _moved(
 
     expected = view(denormalise(_translate(output, t), sample))
     steps = {
-        "nmse_eq_input": (view(acquired), view(denormalise(translated.image, sample))),
+        "nmse_eq_input": (view(acquired), view(denormalise(rolled, sample))),
         "nmse_eq_network": (view(network), expected),
         "nmse_eq_acquisition": (view(acquisition), expected),
         "nmse_eq": (view(whole), expected),

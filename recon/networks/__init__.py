@@ -5,6 +5,7 @@ Images to images
     ``alias_free``: a U-Net that commutes with every translation. ``complex_images``: either on complex images.
 Measurements to images
     ``varnet``, ``modl``: unrolled networks around such U-Nets. ``centred``: any network, aligned as a whole.
+    ``unrolled_ct``: the same for sinograms; ``primal_dual``: its control; ``rays``: what both share.
 Images to classes
     ``resnet``: torchvision's ResNets and ResNeXts; ``residual``: their blocks.
 For all
@@ -17,6 +18,7 @@ from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet
 from recon.networks.imported import from_basic_unet, transposed_weight
 from recon.networks.modl import MoDL
+from recon.networks.primal_dual import PrimalDual
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -35,6 +37,7 @@ from recon.networks.resnet import (
 )
 from recon.networks.sampling import resolve_blur
 from recon.networks.unet import UNet
+from recon.networks.unrolled_ct import UnrolledCT
 from recon.networks.varnet import VarNet
 
 __all__ = [
@@ -43,8 +46,10 @@ __all__ = [
     "CoilMaps",
     "ComplexUNet",
     "MoDL",
+    "PrimalDual",
     "ResNet",
     "UNet",
+    "UnrolledCT",
     "VarNet",
     "cifar_resnet18",
     "cifar_resnet20",
