@@ -26,7 +26,7 @@ from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.preparation import Preparation
-from pipelines.reconstruction.task import magnitude_of, measurement_of, sinogram_of
+from pipelines.reconstruction.task import attenuation_of, magnitude_of, measurement_of, sinogram_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
 from recon.networks import MoDL, PrimalDual, ResNet, UNet, UnrolledCT, VarNet
@@ -81,7 +81,7 @@ UNROLLED = {
     for name, build in (("varnet", VarNet), ("modl", MoDL))
 }
 OF_SINOGRAMS = {
-    name: NetworkEntry(build, GIVEN_TO_UNETS, sinogram_of, measured=True)
+    name: NetworkEntry(build, GIVEN_TO_UNETS, sinogram_of, attenuation_of, measured=True)
     for name, build in (("unrolled", UnrolledCT), ("primal_dual", PrimalDual))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}

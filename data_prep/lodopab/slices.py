@@ -5,21 +5,30 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from data_prep.lodopab.scan import Scan
-from data_prep.slices.base import Panel, SliceDataset, size_in_words
+from data_prep.slices.base import Panel, SliceDataset, SliceVolume, size_in_words
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import EPS, Sample
 from recon.errors import InputError
 from recon.metrics import psnr, ssim
 from recon.physics.ct import MU_MAX, attenuation_to_hu
+from recon.physics.geometry import ParallelBeam
 
 STD = 1 / 16  # of mu / MU_MAX, 250 HU: inputs and what is missing in them are then of order 1; a power of two is exact
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
+
+
+class ScannedVolume(SliceVolume, Protocol):
+    """A volume of which it is known how it was scanned."""
+
+    @property
+    def geometry(self) -> ParallelBeam:
+        """The scanner, with the grid of the file's images."""
 
 
 class CTSlices(SliceDataset):
@@ -29,6 +38,7 @@ class CTSlices(SliceDataset):
     Rows run along the patient's left-right axis.
     """
 
+    volumes: Sequence[ScannedVolume]
     window: str
     frequency_scaling: float
 

@@ -18,6 +18,7 @@ from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
+from recon.physics.ct import MU_MAX
 from recon.physics.geometry import ParallelBeam
 from recon.physics.movement import move_kspace
 
@@ -97,9 +98,18 @@ def measurement_of(batch: Sample, clamp: float) -> tuple[Tensor, Tensor]:
 
 
 def sinogram_of(batch: Sample, clamp: float) -> tuple[Tensor, ParallelBeam, Tensor]:
-    """What an unrolled CT network is handed, in units of std: sinogram ``(batch, angles, detectors)``, the geometry of
-    the image's grid, and the back-projection ``(batch, 1, rows, columns)``."""
-    return batch.sinogram, Scan.of(batch).geometry.fitted(*batch.image.shape[-2:]), batch.image
+    """What an unrolled CT network is handed: sinogram ``(batch, angles, detectors)``, geometry, and FBP in 1/m.
+
+    The geometry has the grid of the back-projection ``(batch, 1, rows, columns)``.
+    """
+    unit = batch.std * MU_MAX
+    geometry = Scan.of(batch).geometry.fitted(*batch.image.shape[-2:])
+    return batch.sinogram * unit.view(-1, 1, 1), geometry, batch.image * _per_sample(unit)
+
+
+def attenuation_of(output: Tensor, batch: Sample) -> Tensor:
+    """The image y ``(batch, 1, rows, columns)`` in 1/m, normalised: y / (std MU_MAX)."""
+    return output / _per_sample(batch.std * MU_MAX)
 
 
 def magnitude_of(output: Tensor, batch: Sample) -> Tensor:

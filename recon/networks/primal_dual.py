@@ -1,6 +1,8 @@
-"""Learned primal-dual reconstruction: the CT network that people know, and whose convolutions over angles shift nothing."""
+"""Learned primal-dual reconstruction: the CT network that people know, whose convolutions over angles do not commute."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +17,18 @@ class PrimalDual(nn.Module):
 
     h <- h + D_t(h, A x_2, y) and x <- x + P_t(x, A^T h_1), with memories x of n_primal images, the first of which is
     the result and all of which start from the filtered back-projection, and h of n_dual sinograms, which start from 0.
-    D_t and P_t are three 3 x 3 convolutions. A is divided by its norm. As :class:`UnrolledCT` it can take a part of the
-    angles in each step, each part with a memory of its own.
+    D_t and P_t are three 3 x 3 convolutions. A is divided by its norm, images and sinograms by the standard deviation
+    of the back-projection.
 
     A movement of the object moves what each angle sees by another distance along the detectors. So a convolution over
-    angles and detectors commutes with none, and neither does this network, whatever its images are sampled by.
+    angles and detectors commutes with none, and neither does this network.
 
     Args:
         n_iterations: steps, each with weights of its own.
         n_primal: images that are remembered, 2 at least.
         n_dual: sinograms that are remembered.
         width: channels between the convolutions.
-        n_subsets: 1 for all angles in each step; else a divisor of their number.
+        angle_bin: neighbouring angles that are averaged to one inside the network; 1 takes them as they are.
 
     Raises:
         InputError: a number is too small.
@@ -37,34 +39,32 @@ class PrimalDual(nn.Module):
     total_stride = 1
 
     def __init__(
-        self, n_iterations: int = 10, n_primal: int = 5, n_dual: int = 5, width: int = 32, n_subsets: int = 1
+        self, n_iterations: int = 10, n_primal: int = 5, n_dual: int = 5, width: int = 32, angle_bin: int = 1
     ) -> None:
         super().__init__()
-        check_counts(n_iterations, n_subsets, "n_iterations")
+        check_counts("n_iterations", n_iterations, angle_bin)
         if n_primal < 2 or n_dual < 1 or width < 1:
             raise InputError(
                 f"n_primal {n_primal}, n_dual {n_dual} and width {width} make no network: give at least 2, 1 and 1"
             )
-        self.n_primal, self.n_dual, self.n_subsets = n_primal, n_dual, n_subsets
+        self.n_primal, self.n_dual, self.angle_bin = n_primal, n_dual, angle_bin
         self.dual = nn.ModuleList(_block(n_dual + 2, width, n_dual, "zeros") for _ in range(n_iterations))
         self.primal = nn.ModuleList(_block(n_primal + 1, width, n_primal, "circular") for _ in range(n_iterations))
 
     def forward(self, sinogram: Tensor, geometry: ParallelBeam, start: Tensor) -> Tensor:
-        """Reconstruct; arguments, result and errors are those of :meth:`UnrolledCT.forward`, for sides of any length."""
-        x = start.expand(-1, self.n_primal, -1, -1)
-        memories: dict[int, Tensor] = {}
-        for number, (dual, primal) in enumerate(zip(self.dual, self.primal, strict=True)):
-            part = number % self.n_subsets
-            rays = Rays(sinogram, geometry, part, self.n_subsets)
-            y = rays.measured[:, None] / rays.norm
-            h = memories.get(part, torch.zeros_like(y).expand(-1, self.n_dual, -1, -1))
+        """Reconstruct; arguments, result and errors are those of :meth:`UnrolledCT.forward`, for any sides."""
+        rays = Rays(sinogram, geometry, self.angle_bin)
+        unit = start.double().std((1, 2, 3), keepdim=True).to(start.dtype).clamp_min(torch.finfo(start.dtype).tiny)
+        x = (start / unit).expand(-1, self.n_primal, -1, -1)
+        y = rays.measured[:, None] / (unit * rays.norm)
+        h = torch.zeros_like(y).expand(-1, self.n_dual, -1, -1)
+        for dual, primal in zip(self.dual, self.primal, strict=True):
             h = h + dual(torch.cat([h, rays.transform(x[:, 1:2]) / rays.norm, y], 1))
-            memories[part] = h
             x = x + primal(torch.cat([x, rays.transform.adjoint(h[:, :1]) / rays.norm], 1))
-        return x[:, :1]
+        return x[:, :1] * unit
 
 
-def _block(n_in: int, width: int, n_out: int, padding: str) -> nn.Sequential:
+def _block(n_in: int, width: int, n_out: int, padding: Literal["zeros", "circular"]) -> nn.Sequential:
     """Three convolutions; the last starts small, so that the first outputs are near what they are added to."""
     sizes = [(n_in, width), (width, width), (width, n_out)]
     convolutions = [nn.Conv2d(a, b, 3, padding=1, padding_mode=padding) for a, b in sizes]

@@ -15,61 +15,63 @@ from recon.physics.geometry import ParallelBeam
 
 
 class UnrolledCT(nn.Module):
-    """Unrolled gradient descent on |A x - y|^2 whose regularisers are U-Nets; a sinogram and its FBP to an image.
+    """Unrolled gradient descent on what the rays leave unexplained, with U-Nets; a sinogram and its FBP to an image.
 
-    x_0 is the filtered back-projection, and x <- x - eta_t g - R_t(x, g) with g = A^T (A x - y) / |A|^2. A is the ray
-    transform with its exact adjoint, and R_t a U-Net on the two images x and g. Step t takes every ``n_subsets``-th
-    angle, from angle t on: that many times cheaper, as the ordered subsets of iterative reconstruction are.
+    x_0 is the filtered back-projection, and x <- x - eta_t g - R_t(x, g) with g = pi A^T F W (A x - y) / A^T W 1: the
+    ray transform A, its exact adjoint, the ramp filter F as preconditioner, and the rays' weights W = exp(-alpha_t A x)
+    (:meth:`recon.networks.rays.Rays.gradient`). R_t is a U-Net on the two images x and g. eta_t and alpha_t are learned.
 
-    With sampling aps, circular padding and eval mode R_t commutes with shifts by whole pixels. A does not quite: the
-    object moves by whole pixels, and its projections by fractions of a detector, so that the chain is as equivariant as
-    the projector's own discretisation lets it be.
+    With sampling aps, circular padding and eval mode R_t commutes with shifts by whole pixels, and so does the whole
+    with every A whose A^T F A does. The ray transform's does not quite: where the object moves by whole pixels, its
+    projections move by fractions of a detector, so that the chain is as equivariant as the projector's own
+    discretisation lets it be.
 
     Args:
         n_cascades: steps, each with weights of its own.
-        n_subsets: 1 for all angles in each step; else a divisor of their number.
+        angle_bin: neighbouring angles that are averaged to one inside the network; 1 takes them as they are.
         widths: channels of each level of the regularisers, from the image down.
-        settings: sampling (stride, lpf or aps) and more of all the U-Nets; norm is instance and activation leakyrelu
-            unless given.
+        settings: sampling (stride, lpf or aps), blur and more of all the U-Nets; norm is instance and activation
+            leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade or subset, or what the U-Net refuses.
+        InputError: fewer than one cascade or angle, or what the U-Net refuses.
 
-    Source: Adler and Oktem, Inverse Problems 33 (2017), arXiv 1704.04058; ordered subsets: Hudson and Larkin, IEEE
-    Transactions on Medical Imaging 13 (1994).
+    Source: Adler and Oktem, Inverse Problems 33 (2017), arXiv 1704.04058, which hands the gradient to the network;
+    the weights: Sauer and Bouman, IEEE Transactions on Signal Processing 41 (1993).
     """
 
     def __init__(
-        self, n_cascades: int = 8, n_subsets: int = 1, widths: Sequence[int] = (16, 32, 64, 128, 256), **settings: Any
+        self, n_cascades: int = 4, angle_bin: int = 1, widths: Sequence[int] = (16, 32, 64, 128, 256), **settings: Any
     ) -> None:
         super().__init__()
-        check_counts(n_cascades, n_subsets)
-        self.n_subsets = n_subsets
+        check_counts("n_cascades", n_cascades, angle_bin)
+        self.angle_bin = angle_bin
         self.regularisers = start_small(nn.ModuleList(Regulariser(widths, **settings) for _ in range(n_cascades)))
-        self.steps = nn.Parameter(torch.ones(n_cascades))
+        self.steps = nn.Parameter(torch.full((n_cascades,), 0.25))
+        self.alphas = nn.Parameter(torch.full((n_cascades,), 0.5))
 
     @property
     def total_stride(self) -> int:
         """Of the U-Nets: each side of the image must be a multiple of it."""
-        return int(self.regularisers[0].network.total_stride)
+        return max(module.total_stride for module in self.modules() if isinstance(module, UNet))
 
     def forward(self, sinogram: Tensor, geometry: ParallelBeam, start: Tensor) -> Tensor:
         """Reconstruct.
 
         Args:
-            sinogram: line integrals in metres of the image's unit, ``(batch, angles, detectors)``.
+            sinogram: line integrals without unit, ``(batch, angles, detectors)``.
             geometry: of the scan, with the image's grid.
-            start: x_0, ``(batch, 1, rows, columns)``, whose sides are multiples of the total stride.
+            start: x_0 in 1/m, ``(batch, 1, rows, columns)``, whose sides are multiples of the total stride.
 
         Returns:
-            The image ``(batch, 1, rows, columns)``.
+            The image in 1/m, ``(batch, 1, rows, columns)``.
 
         Raises:
-            InputError: a side, the sinogram or the image does not fit, or the angles cannot be divided into subsets.
+            InputError: a side, the sinogram or the image does not fit, or angle_bin does not divide the angles.
         """
-        x = start
-        for number, (eta, regulariser) in enumerate(zip(self.steps, self.regularisers, strict=True)):
-            gradient = Rays(sinogram, geometry, number % self.n_subsets, self.n_subsets).gradient(x)
+        rays, x = Rays(sinogram, geometry, self.angle_bin), start
+        for eta, alpha, regulariser in zip(self.steps, self.alphas, self.regularisers, strict=True):
+            gradient = rays.gradient(x, alpha)
             x = x - eta * gradient - regulariser(x, gradient)
         return x
 

@@ -19,7 +19,7 @@ class ParallelBeam:
 
     The pixel centres lie symmetrically about the centre, the detector centres about 0. With x the position in metres
     along the rows' index and y along the columns', angle a and detector k measure the line x cos(theta_a) + y
-    sin(theta_a) = s_k, where theta_a = (a + first_angle) pi / n_angles and s_k = (k - (n_detectors - 1) / 2)
+    sin(theta_a) = s_k, where theta_a = (a + 1/2) pi / n_angles and s_k = (k - (n_detectors - 1) / 2)
     detector_spacing.
 
     ``dataclasses.replace(geometry, rows=1000, columns=1000)`` is the same scanner with a finer image.
@@ -32,7 +32,6 @@ class ParallelBeam:
         n_detectors: detector pixels in a row.
         detector_extent: length of that row in metres, from edge to edge.
         centre: (x, y) of the image's middle in metres.
-        first_angle: in steps; 1/2 is the middle of the first one.
 
     Raises:
         InputError: a number or a length is not positive.
@@ -53,7 +52,6 @@ class ParallelBeam:
     n_detectors: int
     detector_extent: float
     centre: tuple[float, float] = (0.0, 0.0)
-    first_angle: float = 0.5
 
     def __post_init__(self) -> None:
         counts = (self.rows, self.columns, self.n_angles, self.n_detectors)
@@ -74,7 +72,7 @@ class ParallelBeam:
     @property
     def angles(self) -> Tensor:
         """theta in radians, float64 ``(angles,)``."""
-        return (torch.arange(self.n_angles, dtype=torch.float64) + self.first_angle) * (torch.pi / self.n_angles)
+        return (torch.arange(self.n_angles, dtype=torch.float64) + 0.5) * (torch.pi / self.n_angles)
 
     @property
     def detectors(self) -> Tensor:
@@ -97,17 +95,6 @@ class ParallelBeam:
             centre.append(middle + (first + (new - n) / 2) * length / n)
         return replace(self, rows=rows, columns=columns, extent=(extent[0], extent[1]), centre=(centre[0], centre[1]))
 
-    def subset(self, number: int, n_subsets: int) -> ParallelBeam:
-        """Every ``n_subsets``-th angle, from angle ``number`` on: that of the sinogram ``[number::n_subsets]``.
-
-        Raises:
-            InputError: the angles cannot be divided into so many equal parts.
-        """
-        if n_subsets < 1 or self.n_angles % n_subsets:
-            raise InputError(f"{self.n_angles} angles cannot be divided into {n_subsets} equal subsets: give a divisor")
-        first = (number + self.first_angle) / n_subsets
-        return replace(self, n_angles=self.n_angles // n_subsets, first_angle=first)
-
 
 LODOPAB = ParallelBeam(362, 362, (0.26, 0.26), 1000, 513, math.hypot(0.26, 0.26))
 """LoDoPaB-CT's reconstruction: 362 x 362 pixels on [-0.13, 0.13]^2 m, 1000 angles, 513 detectors on the diagonal.
@@ -116,7 +103,7 @@ Source: Leuschner et al., Scientific Data 8, 109 (2021). Its simulation has 1000
 """
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def joseph_footprint(geometry: ParallelBeam) -> Footprint:
     """Joseph's weights: a triangle as wide as a pixel's step across the rays, in area that of the pixel."""
     footprint = linear_footprint(geometry)
@@ -125,7 +112,7 @@ def joseph_footprint(geometry: ParallelBeam) -> Footprint:
     return footprint._replace(width=width, scale=area / geometry.detector_spacing / width)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def linear_footprint(geometry: ParallelBeam) -> Footprint:
     """Linear interpolation between the detectors, averaged over the half circle."""
     height, width = (size / geometry.detector_spacing for size in geometry.pixel_size)

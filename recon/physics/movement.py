@@ -124,10 +124,9 @@ def move_sinogram(sinogram: Tensor, geometry: ParallelBeam, shifts: Tensor) -> T
         Shape and dtype of ``sinogram``.
 
     Example:
-        >>> scan = ParallelBeam(8, 8, (0.1, 0.1), n_angles=2, n_detectors=8, detector_extent=0.1, first_angle=0)
-        >>> sinogram = torch.rand(1, 2, 8)  # the first angle looks along the columns, the second along the rows
-        >>> moved = move_sinogram(sinogram, scan, torch.tensor([[3, 0]]))
-        >>> torch.allclose(moved[0], torch.stack([sinogram[0, 0].roll(3), sinogram[0, 1]]), atol=1e-5)
+        >>> scan = ParallelBeam(8, 8, (0.1, 0.1), n_angles=1, n_detectors=8, detector_extent=0.1)
+        >>> sinogram = torch.rand(1, 1, 8)  # along the rows: theta is pi / 2
+        >>> torch.allclose(move_sinogram(sinogram, scan, torch.tensor([[9, 3]])), sinogram.roll(3), atol=1e-5)
         True
 
     Source: Natterer, The Mathematics of Computerized Tomography (1986), section II.1.
