@@ -125,7 +125,7 @@ class CTSlices(SliceDataset):
         Raises:
             InputError: images would be cropped, or what is moved would come in again at the other side.
         """
-        self.measured = True
+        self.measured, self.fitted_by = True, ("pad",)
         scans = [volume.geometry for volume in self.volumes]
         shapes = [
             (*self._size(v), v.has_target, *v.image_size, scan.n_angles, scan.n_detectors)

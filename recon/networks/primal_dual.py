@@ -1,4 +1,4 @@
-"""Learned primal-dual reconstruction: the CT network that people know, whose convolutions over angles do not commute."""
+"""Learned primal-dual reconstruction: the CT network that people know; its convolutions over angles do not commute."""
 
 from __future__ import annotations
 

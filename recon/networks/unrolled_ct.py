@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,20 @@ from recon.networks.unet import UNet
 from recon.physics.geometry import ParallelBeam
 
 
+class Measurement(Protocol):
+    """What an unrolled network needs of a measurement."""
+
+    def gradient(self, image: Tensor, alpha: Tensor) -> Tensor:
+        """What an image leaves unexplained, as an image; alpha weighs it (:meth:`recon.networks.rays.Rays.gradient`)."""
+
+
 class UnrolledCT(nn.Module):
     """Unrolled gradient descent on what the rays leave unexplained, with U-Nets; a sinogram and its FBP to an image.
 
     x_0 is the filtered back-projection, and x <- x - eta_t g - R_t(x, g) with g = pi A^T F W (A x - y) / A^T W 1: the
-    ray transform A, its exact adjoint, the ramp filter F as preconditioner, and the rays' weights W = exp(-alpha_t A x)
-    (:meth:`recon.networks.rays.Rays.gradient`). R_t is a U-Net on the two images x and g. eta_t and alpha_t are learned.
+    ray transform A, its exact adjoint, the ramp filter F as preconditioner, and weights W = exp(-alpha_t A x) of the
+    rays (:meth:`recon.networks.rays.Rays.gradient`). R_t is a U-Net on the two images x and g. eta_t and alpha_t are
+    learned.
 
     With sampling aps, circular padding and eval mode R_t commutes with shifts by whole pixels, and so does the whole
     with every A whose A^T F A does. The ray transform's does not quite: where the object moves by whole pixels, its
@@ -69,7 +77,11 @@ class UnrolledCT(nn.Module):
         Raises:
             InputError: a side, the sinogram or the image does not fit, or angle_bin does not divide the angles.
         """
-        rays, x = Rays(sinogram, geometry, self.angle_bin), start
+        return self.unroll(Rays(sinogram, geometry, self.angle_bin), start)
+
+    def unroll(self, rays: Measurement, start: Tensor) -> Tensor:
+        """All cascades, from x_0 on, with any measurement that tells the gradient of an image."""
+        x = start
         for eta, alpha, regulariser in zip(self.steps, self.alphas, self.regularisers, strict=True):
             gradient = rays.gradient(x, alpha)
             x = x - eta * gradient - regulariser(x, gradient)
