@@ -18,7 +18,7 @@ class Measurement(Protocol):
     """What an unrolled network needs of a measurement."""
 
     def gradient(self, image: Tensor, alpha: Tensor) -> Tensor:
-        """What an image leaves unexplained, as an image; alpha weighs it (:meth:`recon.networks.rays.Rays.gradient`)."""
+        """What an image leaves unexplained, as an image; see :meth:`recon.networks.rays.Rays.gradient`."""
 
 
 class UnrolledCT(nn.Module):

@@ -175,10 +175,10 @@ REFUSED = {
     "no angle": (lambda: UnrolledCT(angle_bin=0), "angle_bin 0 leaves no angles"),
     "one primal": (lambda: PrimalDual(n_primal=1), "n_primal 1, n_dual 5 and width 32 make no network"),
     "sampling": (lambda: UnrolledCT(sampling="alias_free"), "alias_free"),
-    "a sinogram": (lambda: network()(random(1, 12, 24), SCAN, random(1, 1, 16, 16)), r"\(1, 12, 24\) does not fit a scan"),
+    "a sinogram": (lambda: network()(random(1, 12, 24), SCAN, random(1, 1, 16, 16)), "does not fit a scan"),
     "an image": (lambda: network()(random(1, 12, 25), SCAN, random(1, 1, 20, 16)), r"does not fit the geometry"),
     "a side": (lambda: network()(random(1, 12, 25), SCAN.fitted(18, 18), random(1, 1, 18, 18)), "multiple"),
-    "angles": (lambda: network(angle_bin=5)(random(1, 12, 25), SCAN, random(1, 1, 16, 16)), "angle_bin 5 does not divide"),
+    "angles": (lambda: network(angle_bin=5)(random(1, 12, 25), SCAN, random(1, 1, 16, 16)), "angle_bin 5 does not"),
 }  # fmt: skip
 
 
