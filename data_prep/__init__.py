@@ -16,6 +16,7 @@ from data_prep.labelled.imagenet import ImageNetDataset
 from data_prep.lodopab.dataset import LoDoPaBDataset
 from data_prep.lodopab.fbp_cache import fbp_image, fbp_images
 from data_prep.lodopab.folder import ct_splits, find_ct_volumes
+from data_prep.lodopab.scan import Scan, moved_scan
 from data_prep.lodopab.simulation import observe, simulate_observation, write_lodopab
 from data_prep.lodopab.volume import CTVolume, geometry_of, read_ct_volume, volume_name
 from data_prep.outside import OUTSIDE, OutsideImage, outside_images
@@ -45,6 +46,7 @@ __all__ = [
     "OutsideImage",
     "Panel",
     "Sample",
+    "Scan",
     "ShapeBatchSampler",
     "SliceDataset",
     "SliceVolume",
@@ -67,6 +69,7 @@ __all__ = [
     "geometry_of",
     "index_folder",
     "make_mask",
+    "moved_scan",
     "normalise",
     "observe",
     "open_hu",

@@ -26,10 +26,10 @@ from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.preparation import Preparation
-from pipelines.reconstruction.task import magnitude_of, measurement_of
+from pipelines.reconstruction.task import attenuation_of, magnitude_of, measurement_of, sinogram_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
-from recon.networks import MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
+from recon.networks import MoDL, PrimalDual, ResNet, UNet, UnrolledCT, VarNet, ZeroFilledUNet
 
 
 class BundledSample(NamedTuple):
@@ -76,13 +76,23 @@ class TaskRow(NamedTuple):
     preparation: Preparation | None = None
 
 
-IMAGE_NETWORKS = {
-    "unet": NetworkEntry(UNet, frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"}))
-}
-GIVEN = frozenset({"network", "jointly"})
-MEASURED = {
-    name: NetworkEntry(build, GIVEN, measurement_of, magnitude_of, measured=True, older={"phase_correction": False})
+GIVEN_TO_UNETS = frozenset({"spatial_dims", "in_channels", "out_channels", "selector", "up_path"})
+IMAGE_NETWORKS = {"unet": NetworkEntry(UNet, GIVEN_TO_UNETS)}
+OF_KSPACE = {
+    name: NetworkEntry(
+        build,
+        frozenset({"network", "jointly"}),
+        measurement_of,
+        magnitude_of,
+        measured=True,
+        alignable=True,
+        older={"phase_correction": False},
+    )
     for name, build in (("complex_unet", ZeroFilledUNet), ("varnet", VarNet), ("modl", MoDL))
+}
+OF_SINOGRAMS = {
+    name: NetworkEntry(build, GIVEN_TO_UNETS, sinogram_of, attenuation_of, measured=True)
+    for name, build in (("unrolled", UnrolledCT), ("primal_dual", PrimalDual))
 }
 CLASSIFIERS = {"resnet": NetworkEntry(ResNet, frozenset({"selector", "pool_size"}))}
 
@@ -90,7 +100,7 @@ TASKS = {
     "mri": TaskRow(
         RECONSTRUCTION,
         FastMRIDataset,
-        IMAGE_NETWORKS | MEASURED,
+        IMAGE_NETWORKS | OF_KSPACE,
         layout="singlecoil_train",
         sample=BundledSample(
             lambda settings: bundled_mri(challenge=settings["challenge"]),
@@ -106,7 +116,7 @@ TASKS = {
     "ct": TaskRow(
         RECONSTRUCTION,
         LoDoPaBDataset,
-        IMAGE_NETWORKS,
+        IMAGE_NETWORKS | OF_SINOGRAMS,
         layout="ground_truth_train_000.hdf5, observation_train_000.hdf5",
         sample=BundledSample(
             lambda settings: bundled_ct(),

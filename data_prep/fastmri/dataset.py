@@ -285,6 +285,7 @@ class FastMRIDataset(SliceDataset):
         Raises:
             InputError: a target shows but a part of it, and would have to be rolled as the object is.
         """
+        self.fitted_by = ()
         shapes = [(*v.kspace_size, v.has_target, v.n_coils, *v.image_size) for v in self.volumes]
         self.shapes = [shapes[v] for v, _ in self.slices]
         parts = [volume for volume in self.volumes if volume.image_size != volume.kspace_size]

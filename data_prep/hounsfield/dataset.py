@@ -37,6 +37,7 @@ class HUDataset(CTSlices):
         window: of the filter, see `recon.physics.ct.fbp`.
         frequency_scaling: of the filter.
         n_photons: for each detector pixel.
+        measured: give sinograms as well, for a network that needs the measurement.
 
     Attributes:
         volumes: the volume alone; others see `SliceDataset`.
@@ -54,6 +55,7 @@ class HUDataset(CTSlices):
         window: str = "hann",
         frequency_scaling: float = 0.641,
         n_photons: float = N_PHOTONS,
+        measured: bool = False,
     ) -> None:
         rows, columns = (ceil(n / multiple) * multiple for n in volume.image_size)
         super().__init__([volume], (rows, columns))
@@ -61,7 +63,9 @@ class HUDataset(CTSlices):
         n_pixels = FINER**2 * volume.image_size[0] * volume.image_size[1]
         self._batch = min(BATCH, max(1, int(BATCH * 1e6 / n_pixels)))  # no more memory than LoDoPaB's simulation takes
         self._hu: np.ndarray | None = None
-        self._part, self._images = -1, torch.empty(0)
+        self._part, self._images, self._observations = -1, torch.empty(0), torch.empty(0)
+        if measured:
+            self._take_measurements()
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """Return the sample of (epoch, index), the same in every epoch; an index alone will do.
@@ -77,8 +81,10 @@ class HUDataset(CTSlices):
         if part != self._part:
             first = part * self._batch
             numbers = range(first, min(first + self._batch, len(self)))
-            self._part, self._images = part, self._back_project(self._observe(numbers))
-        return self._sample(0, s, self._images[s % self._batch], self._target(range(s, s + 1))[0])
+            self._part, self._observations = part, self._observe(numbers)
+            self._images = self._back_project(self._observations)
+        image, observation = (values[s % self._batch] for values in (self._images, self._observations))
+        return self._sample(0, s, image, self._target(range(s, s + 1))[0], observation=observation)
 
     def moved(self, index: int, shift: Sequence[float]) -> Sample:
         """Return the sample of a slice whose object moved before it was measured, with noise of the same seed.
@@ -97,8 +103,9 @@ class HUDataset(CTSlices):
         """
         _, s = self.slices[index]
         numbers = range(s, s + 1)
-        image = self._back_project(self._observe(numbers, shift))[0]
-        return self._sample(0, s, image, self._target(numbers)[0], with_target=False)
+        observation = self._observe(numbers, shift)
+        image, target = self._back_project(observation)[0], self._target(numbers)[0]
+        return self._sample(0, s, image, target, with_target=False, observation=observation[0])
 
     def observation(self, index: int) -> Tensor:
         """Measure a sample's slice: line integrals of mu / MU_MAX in metres, (angles, detectors).

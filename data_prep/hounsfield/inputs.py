@@ -35,7 +35,8 @@ class NiftiVolumes(InputFiles):
 
     def open(self, path: Path, settings: Mapping[str, Any], multiple: int, n_photons: float) -> HUDataset:
         """Check a volume, all of it, and make it a data set, see `InputFiles.open`."""
-        return HUDataset(open_hu(path), multiple, n_photons=n_photons, **self._chosen(settings))
+        measured = bool(settings.get("measured"))
+        return HUDataset(open_hu(path), multiple, n_photons=n_photons, measured=measured, **self._chosen(settings))
 
 
 class DicomSeries(InputFiles):
@@ -72,7 +73,8 @@ class DicomSeries(InputFiles):
 
     def open(self, path: Path, settings: Mapping[str, Any], multiple: int, n_photons: float) -> HUDataset:
         """Check a series, all of it, and make it a data set, see `InputFiles.open`."""
-        return HUDataset(open_hu(path), multiple, n_photons=n_photons, **self._chosen(settings))
+        measured = bool(settings.get("measured"))
+        return HUDataset(open_hu(path), multiple, n_photons=n_photons, measured=measured, **self._chosen(settings))
 
 
 VOLUMES = NiftiVolumes()

@@ -15,12 +15,13 @@ from data_prep.lodopab.simulation import observe, photons
 from data_prep.lodopab.slices import CTSlices
 from data_prep.lodopab.total_variation import tv_images
 from data_prep.lodopab.volume import CTVolume
-from data_prep.slices.sample import Sample, check_sizes, roll_together
+from data_prep.slices.sample import Sample, check_sizes, draw_shift, roll_together
 from data_prep.storage.cache import write_hdf5
 from data_prep.storage.nifti import write_nifti
 from data_prep.storage.open_files import OpenFiles
 from recon.errors import InputError
 from recon.physics.ct import MU_MAX, attenuation_to_hu, ramp_taps
+from recon.physics.movement import move_sinogram
 
 
 class LoDoPaBDataset(CTSlices):
@@ -44,12 +45,14 @@ class LoDoPaBDataset(CTSlices):
         training: draw anew in each epoch.
         seed: seed of the training draws and of the photons in `moved`.
         progress: show progress bars while files are indexed and back-projected.
+        measured: give sinograms as well, for a network that needs the measurement.
 
     Attributes:
         volumes: the files, sorted by name; others see `SliceDataset`.
 
     Raises:
-        InputError: no such file or folder, a bad file (see `find_ct_volumes`), or bad settings.
+        InputError: no such file or folder, a bad file (see `find_ct_volumes`), or bad settings; with the measurement,
+            images that are cropped, or padded by less than max_shift.
     """
 
     title = "LoDoPaB-CT"
@@ -73,6 +76,7 @@ class LoDoPaBDataset(CTSlices):
         training: bool = False,
         seed: int = 0,
         progress: bool = True,
+        measured: bool = False,
     ) -> None:
         image_size = check_sizes(image_size, max_shift)
         ramp_taps(1, window, frequency_scaling)  # says what is wrong with the filter
@@ -81,6 +85,8 @@ class LoDoPaBDataset(CTSlices):
         self.max_shift, self.training, self.seed = max_shift, training, seed
         self._images = fbp_images(self.volumes, window, frequency_scaling, progress) if cache else None
         self._files = OpenFiles()
+        if measured:
+            self._take_measurements(max_shift if training else 0)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """Return the sample of (epoch, index); an index alone means epoch 0.
@@ -91,13 +97,20 @@ class LoDoPaBDataset(CTSlices):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         v, s = self.slices[index]
         volume = self.volumes[v]
+        observation = self.observation(index) if self.measured or self._images is None else None
         if self._images is None:
-            image = self._reconstruct(volume, self._files.read(volume.path, "data", s))
+            assert observation is not None
+            image = self._reconstruct(volume, observation.numpy())
         else:
             image = torch.from_numpy(self._files.read(self._images[v], "data", s))
-        sample = self._sample(v, s, image, self._ground_truth(volume, s) if volume.has_target else None)
+        ground_truth = self._ground_truth(volume, s) if volume.has_target else None
+        sample = self._sample(v, s, image, ground_truth, observation=observation)
+        draw = self.seed, epoch, volume.path.name, s
         if self.training:
-            sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
+            sample = roll_together(sample, self.max_shift, *draw)
+        if self.training and self.max_shift and self.measured:
+            shift = torch.tensor([draw_shift(self.max_shift, *draw)])
+            sample = sample._replace(sinogram=move_sinogram(sample.sinogram[None], volume.geometry, shift)[0])
         return sample
 
     def moved(self, index: int, shift: Sequence[float]) -> Sample:
@@ -123,9 +136,9 @@ class LoDoPaBDataset(CTSlices):
         volume = self.volumes[v]
         noise = photons(self.seed, volume.name, s)
         ground_truth = self._ground_truth(volume, s)
-        observation = observe(ground_truth[None], [noise], volume.geometry, volume.n_photons, shift)
-        image = self._reconstruct(volume, observation[0].numpy())
-        return self._sample(v, s, image, ground_truth, with_target=False)
+        observation = observe(ground_truth[None], [noise], volume.geometry, volume.n_photons, shift)[0]
+        image = self._reconstruct(volume, observation.numpy())
+        return self._sample(v, s, image, ground_truth, with_target=False, observation=observation)
 
     def observation(self, index: int) -> Tensor:
         """Read what was measured of a sample's slice: line integrals of mu / MU_MAX in metres, (angles, detectors).

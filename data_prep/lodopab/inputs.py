@@ -27,7 +27,8 @@ class SinogramFiles(InputFiles):
 
     def open(self, path: Path, settings: Mapping[str, Any], multiple: int, n_photons: float) -> LoDoPaBDataset:
         """Check a file and make it a data set, see `InputFiles.open`."""
-        return LoDoPaBDataset(path, None, cache=False, progress=False, **self._chosen(settings))
+        measured = bool(settings.get("measured"))  # not of the run's settings but of its network
+        return LoDoPaBDataset(path, None, cache=False, progress=False, measured=measured, **self._chosen(settings))
 
 
 SINOGRAMS = SinogramFiles()

@@ -5,19 +5,30 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from data_prep.slices.base import Panel, SliceDataset, size_in_words
+from data_prep.lodopab.scan import Scan
+from data_prep.slices.base import Panel, SliceDataset, SliceVolume, size_in_words
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import EPS, Sample
+from recon.errors import InputError
 from recon.metrics import psnr, ssim
 from recon.physics.ct import MU_MAX, attenuation_to_hu
+from recon.physics.geometry import ParallelBeam
 
 STD = 1 / 16  # of mu / MU_MAX, 250 HU: inputs and what is missing in them are then of order 1; a power of two is exact
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
+
+
+class ScannedVolume(SliceVolume, Protocol):
+    """A volume of which it is known how it was scanned."""
+
+    @property
+    def geometry(self) -> ParallelBeam:
+        """The scanner, with the grid of the file's images."""
 
 
 class CTSlices(SliceDataset):
@@ -26,6 +37,10 @@ class CTSlices(SliceDataset):
     Both are mu / MU_MAX and are left in this unit, which is the same for all images: `mean` is 0 and `std` is STD.
     Rows run along the patient's left-right axis.
     """
+
+    volumes: Sequence[ScannedVolume]
+    window: str
+    frequency_scaling: float
 
     own_images = "chest-ct"
     per_image = True
@@ -101,7 +116,46 @@ class CTSlices(SliceDataset):
             found[f"hu_{name}"] = (error * inside).sum((-2, -1)) / inside.sum((-2, -1))
         return found
 
-    def _sample(self, v: int, s: int, image: Tensor, ground_truth: Tensor | None, with_target: bool = True) -> Sample:
+    def _take_measurements(self, max_shift: int = 0) -> None:
+        """Let samples hold sinograms, and only those of one scan be in a batch.
+
+        Args:
+            max_shift: by how many pixels the objects will be moved.
+
+        Raises:
+            InputError: images would be cropped, or what is moved would come in again at the other side.
+        """
+        self.measured, self.fitted_by = True, ("pad",)
+        scans = [volume.geometry for volume in self.volumes]
+        shapes = [
+            (*self._size(v), v.has_target, *v.image_size, scan.n_angles, scan.n_detectors)
+            for v, scan in zip(self.volumes, scans, strict=True)
+        ]
+        self.shapes = [shapes[v] for v, _ in self.slices]
+        for volume in self.volumes:
+            padding = min((new - n) // 2 for new, n in zip(self._size(volume), volume.image_size, strict=True))
+            if 0 <= padding < max_shift:
+                raise InputError(
+                    f"dataset.max_shift {max_shift} moves the images of {volume.path} over the border, and what the "
+                    f"rays went through does not come in at the other side: pad by dataset.image_size, or give at most "
+                    f"{padding}"
+                )
+            if padding < 0:
+                raise InputError(
+                    f"dataset.image_size {list(self._size(volume))} crops the images of {volume.path}, but a network "
+                    "with the measurement inside reconstructs all that the rays went through: give at least "
+                    f"{list(volume.image_size)}"
+                )
+
+    def _sample(
+        self,
+        v: int,
+        s: int,
+        image: Tensor,
+        ground_truth: Tensor | None,
+        with_target: bool = True,
+        observation: Tensor | None = None,
+    ) -> Sample:
         """The sample of a back-projection (rows, columns); data_range is that of the ground truth as far as it shows.
 
         Args:
@@ -110,6 +164,7 @@ class CTSlices(SliceDataset):
             image: in mu / MU_MAX, like the ground truth.
             ground_truth: (rows, columns); None where there is none.
             with_target: keep it as the target.
+            observation: what was measured, (angles, detectors), if it is at hand.
         """
         volume = self.volumes[v]
         target, data_range = torch.zeros(1, 0, 0), torch.tensor(0.0)
@@ -118,7 +173,13 @@ class CTSlices(SliceDataset):
             shown = fit_center(ground_truth, sides)
             data_range = shown.max() - shown.min()
             target = self._fit(volume, ground_truth)[None] if with_target else target
+        measurement: dict[str, Tensor] = {}
+        if self.measured:
+            assert observation is not None
+            scan = Scan(volume.geometry, self.window, self.frequency_scaling)
+            measurement = {"sinogram": observation / STD, "scan": scan.as_tensor()}
         return Sample(
+            **measurement,
             image=self._fit(volume, image)[None] / STD,
             target=target,
             mean=torch.tensor(0.0),

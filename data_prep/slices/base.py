@@ -86,6 +86,7 @@ class SliceDataset(Dataset[Sample], ABC):
         slices: (index into volumes, slice) of each sample.
         shapes: (rows, columns, has_target, ...) of each sample; only equal ones fit into one batch.
         measured: samples hold the measurement as well; their images are whole, and the targets the centres of them.
+        fitted_by: how images can be brought to another size: crop, pad, both or neither.
 
     Raises:
         TypeError: a class attribute is not declared, or an abstract method not finished.
@@ -102,6 +103,7 @@ class SliceDataset(Dataset[Sample], ABC):
     slices: list[tuple[int, int]]
     shapes: list[tuple[int, ...]]
     measured: bool = False
+    fitted_by: tuple[str, ...] = ("crop", "pad")
 
     def __new__(cls, *args: object, **settings: object) -> Self:
         """Refuse what Python's ABC does not: a class without one of the attributes above.

@@ -15,6 +15,7 @@ from recon.physics.mri import move_object
 
 EPS = 1e-11  # fastMRI's: added to the standard deviation
 NO_KSPACE, NO_MASK = torch.empty(0, dtype=torch.complex64), torch.empty(0, dtype=torch.bool)
+NO_SINOGRAM, NO_SCAN = torch.empty(0), torch.empty(0, dtype=torch.float64)
 
 
 class Sample(NamedTuple):
@@ -36,6 +37,9 @@ class Sample(NamedTuple):
             0 where it was not measured. The image is then that of the whole matrix, and the target keeps its own size,
             which is the image's centre. Empty, (0,), for a network of images.
         mask: (columns,) bool, True where k-space was measured; empty where k-space is.
+        sinogram: CT, for a network that needs the measurement: (angles, detectors) float32, line integrals in metres of
+            the file's unit / std. Empty, (0,), for a network of images.
+        scan: what the sinogram is of, float64, as `data_prep.Scan` reads it; empty where the sinogram is.
     """
 
     image: Tensor
@@ -47,6 +51,8 @@ class Sample(NamedTuple):
     slice: Tensor
     kspace: Tensor = NO_KSPACE
     mask: Tensor = NO_MASK
+    sinogram: Tensor = NO_SINOGRAM
+    scan: Tensor = NO_SCAN
 
 
 def normalise(image: Tensor) -> tuple[Tensor, float, float]:
@@ -97,7 +103,13 @@ def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
     """
     if not max_shift:
         return sample
-    shift = generator("shift", *draw).integers(-max_shift, max_shift, size=2, endpoint=True).tolist()
+    shift = draw_shift(max_shift, *draw)
     image, target = (torch.roll(part, shift, (-2, -1)) for part in (sample.image, sample.target))
     kspace = move_object(sample.kspace, shift) if sample.kspace.numel() else sample.kspace
     return sample._replace(image=image, target=target, kspace=kspace)
+
+
+def draw_shift(max_shift: int, *draw: int | str) -> list[int]:
+    """Draw the vector of :func:`roll_together`."""
+    shift: list[int] = generator("shift", *draw).integers(-max_shift, max_shift, size=2, endpoint=True).tolist()
+    return shift

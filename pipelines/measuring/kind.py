@@ -229,14 +229,16 @@ class NetworkEntry(NamedTuple):
         output_of: of reconstruction, what the network's output is as a normalised image, ``output_of(output, batch)``;
             None where it is one.
         measured: samples must hold the measurement, not the image alone.
+        alignable: it gets k-space, so that ``network.align`` can bring the object to the centre first.
         older: what keys mean that a run's config.yaml lacks, since its version did not know them.
     """
 
     build: type[nn.Module]
     given: frozenset[str]
-    input_of: Callable[..., tuple[Tensor, ...]] | None = None
+    input_of: Callable[..., tuple[Any, ...]] | None = None
     output_of: Callable[..., Tensor] | None = None
     measured: bool = False
+    alignable: bool = False
     older: Mapping[str, Value] = {}
 
 

@@ -113,6 +113,9 @@ def _errors(findings: ReconstructionFindings, run: str, errors: dict[str, float]
     """How large, on the test images first, and where it is worst."""
     usual = "equivariance" if "equivariance" in errors else worst
     text = f"NMSE_eq up to {small(errors[usual])}"
+    before = findings.get(run, usual, "nmse_eq_input_max")
+    if before is not None:
+        text += f" (its input, back-projected before and after the movement: {small(before)})"
     change = findings.get(run, usual, "dpsnr_max")
     if change is not None:
         text += f", and a shift changes the PSNR by up to {short(change)} dB"

@@ -91,7 +91,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
         """Leave out the maps of several coils where there is one."""
-        if dataset.measured and all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))):
+        if "maps_widths" in config.network and all(
+            dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))
+        ):
             config.network.maps_widths = None
 
     def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:
@@ -104,7 +106,7 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
         for size, number in sizes.items():
             path = dataset.volumes[number].path
-            _check_size(size, path, task.total_stride, dataset.measured)
+            _check_size(size, path, task.total_stride, dataset.fitted_by)
             if dataset.measured:
                 continue  # all that can be wrong with a size
             try:
@@ -112,6 +114,7 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
             except ValueError as error:
                 raise InputError(f"{path}: image {size[0]} x {size[1]} does not fit the network: {error}") from None
         _check_coils(dataset, task.network)
+        _check_angles(dataset, task.network)
         dataset.check()
 
     def check_targets(self, dataset: SliceDataset) -> None:
@@ -187,13 +190,13 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         write_report(path, report)
 
 
-def _check_size(size: Sequence[int], path: Path, multiple: int, whole: bool) -> None:
+def _check_size(size: Sequence[int], path: Path, multiple: int, fitted_by: Sequence[str]) -> None:
     """Refuse images ``(rows, columns)`` whose sides are no multiples, or which are too small to be compared.
 
-    Whole ones, those of k-space's matrix, cannot be cropped or padded.
+    Those that cannot be cropped or padded are of k-space's whole matrix.
     """
     rows, columns = size
-    if whole and (rows % multiple or columns % multiple):
+    if not fitted_by and (rows % multiple or columns % multiple):
         raise InputError(
             f"{path}: k-space has {rows} x {columns} points, and its sides must be multiples of the network's total "
             f"stride {multiple}: take fewer levels (network.widths, network.maps_widths), or a network of images"
@@ -201,7 +204,7 @@ def _check_size(size: Sequence[int], path: Path, multiple: int, whole: bool) -> 
     if rows % multiple or columns % multiple:
         side, n = ("height", rows) if rows % multiple else ("width", columns)
         crop, pad = ([x // multiple * multiple + extra for x in (rows, columns)] for extra in (0, multiple))
-        remedy = f"crop with --dataset.image_size '{crop}' or pad" if all(crop) else "pad"
+        remedy = f"crop with --dataset.image_size '{crop}' or pad" if all(crop) and "crop" in fitted_by else "pad"
         raise InputError(
             f"{path}: image {side} {n} is not a multiple of the network's total stride {multiple}; {remedy} with "
             f"--dataset.image_size '{pad}'"
@@ -218,6 +221,17 @@ def _check_coils(dataset: SliceDataset, network: nn.Module) -> None:
             raise InputError(
                 f"{volume.path} has {dataset.n_coils(number)} coils, but the network has no network.maps_widths to "
                 "estimate their maps with: give files of one coil, or train with several"
+            )
+
+
+def _check_angles(dataset: SliceDataset, network: nn.Module) -> None:
+    """Refuse sinograms whose angles cannot be averaged as the network does."""
+    for volume in dataset.volumes if hasattr(network, "angle_bin") else ():
+        n_angles = volume.geometry.n_angles  # type: ignore[attr-defined]
+        if n_angles % network.angle_bin:
+            raise InputError(
+                f"{volume.path}: network.angle_bin {network.angle_bin} does not divide its {n_angles} angles: give a "
+                "divisor"
             )
 
 

@@ -8,7 +8,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from data_prep import Sample, generator, stable_seed
+from data_prep import Sample, generator, moved_scan, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -54,11 +54,15 @@ def _moved(
     dataset, task = subject.dataset, subject.task
     again = _moved_sample(subject, index, t)
     acquired = denormalise(again.image, again)
-    translated = sample._replace(image=_translate(sample.image, t))
+    rolled = _translate(sample.image, t)
+    translated = sample._replace(image=rolled)
     held = sample._replace(image=(acquired - sample.mean) / sample.std)  # a batch of one, whose constants are (1,)
     if sample.kspace.numel():
         translated = translated._replace(kspace=move_kspace(sample.kspace, torch.tensor([t], device=output.device)))
         held = held._replace(kspace=again.kspace * (again.std / sample.std))
+    if sample.sinogram.numel():
+        translated = moved_scan(sample, torch.tensor([t], device=output.device))
+        held = held._replace(sinogram=again.sinogram * (again.std / sample.std))
     inputs = Sample(*map(torch.cat, zip(translated, held, again, strict=True)))
     batches = [Sample(*parts) for parts in zip(*(part.split(batch_size) for part in inputs), strict=True)]
     rows, columns = dataset.in_view(index, t)
@@ -70,7 +74,7 @@ def _moved(
     else:
         outputs = denormalise(torch.cat([task(batch) for batch in batches]), inputs)
         expected = denormalise(_translate(output, t), sample)[..., rows, columns]
-        before, after = denormalise(translated.image, sample), acquired
+        before, after = denormalise(rolled, sample), acquired
     network, acquisition, whole = outputs[:, None, ..., rows, columns]
     steps = {
         "nmse_eq_input": (after[..., rows, columns], before[..., rows, columns]),

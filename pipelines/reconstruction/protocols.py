@@ -8,7 +8,7 @@ unshifted image's normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -184,12 +184,17 @@ def _compare(
     sample, output, _, tie = inference
     for some in shifts.split(settings.batch_size) if len(shifts) else ():
         moves = some.to(output.device)
-        preds = denormalise(task(shifted(sample, moves)), sample)
+        moved = shifted(sample, moves)
+        preds = denormalise(task(moved), sample)
         expected = denormalise(_rolled(output, moves), sample)
         if quality is not None:
             quality.update(circular_shift(preds, -moves), sample)
         status, dpsnr = "tie" if tie else "ok", _psnr_change(sample, moves, preds, expected)
-        yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, dpsnr)
+        more = {}
+        if sample.sinogram.numel():  # the grids of the projector and the back-projection, without the network
+            images = denormalise(moved.image, sample), denormalise(_rolled(sample.image, moves), sample)
+            more["nmse_eq_input"] = metrics.equivariance(*(image[:, 0] for image in images)).nmse.tolist()
+        yield from _error_rows(protocol, name, sample, some.tolist(), preds, expected, status, dpsnr, more)
 
 
 def _psnr_change(sample: Sample, moves: Tensor, preds: Tensor, expected: Tensor) -> Tensor | None:
@@ -222,13 +227,15 @@ def _error_rows(
     expected: Tensor,
     status: str,
     dpsnr: Tensor | None = None,
+    more: Mapping[str, list[float]] | None = None,
 ) -> Iterator[Row]:
-    """The rows of ``(batch, 1, rows, columns)`` outputs in the file's units, one per shift and metric."""
+    """The rows of ``(batch, 1, rows, columns)`` outputs in the file's units, one per shift and metric, and more."""
     error = metrics.equivariance(preds[:, 0], expected[:, 0], _peak(sample, len(preds)))
     columns = {f"{key}_eq": getattr(error, key).tolist() for key in ("nmse", "psnr", "ssim")}
     columns["max_abs"] = error.max_abs.tolist()
     if dpsnr is not None:
         columns["dpsnr"] = dpsnr.tolist()
+    columns |= more or {}
     for i, (equal, (y, x)) in enumerate(zip(error.equal.tolist(), shifts, strict=True)):
         case = "exact" if equal and status == "ok" else status
         for metric, values in columns.items():

@@ -14,7 +14,7 @@ from pipelines.runtime.shell import terminal
 
 SHIFT_ERRORS = {
     "nmse_eq": ("mean", "max"), "psnr_eq": ("mean", "min"), "ssim_eq": ("mean", "min"),
-    "max_abs": ("max",), "dpsnr": ("mean", "max"),
+    "max_abs": ("max",), "dpsnr": ("mean", "max"), "nmse_eq_input": ("mean", "max"),
 }  # fmt: skip
 AGREEMENTS = ("psnr_eq", "ssim_eq")  # of identical outputs: infinite, and 1
 
@@ -172,6 +172,8 @@ def print_tables(summaries: Summaries, note: str, baselines: Mapping[str, str]) 
                 margin = _smallest_margin(summary) if protocol == "equivariance" else ""
                 name = run if len(protocols) == 1 else f"{protocol}: {run}"
                 shifts.add_row(name, *_shift_cells(summary[protocol], margin))
+                if "nmse_eq_input_max" in summary[protocol]:
+                    shifts.add_row("  its input alone", f"{summary[protocol]['nmse_eq_input_max']:.1e}")
     console.print(shifts, _SHIFT_CAPTION)
 
 

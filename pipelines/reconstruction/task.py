@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +11,15 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torchmetrics import MetricCollection
 
-from data_prep import Sample, center_crop, stable_seed
+from data_prep import Sample, Scan, center_crop, moved_scan, stable_seed
 from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.nested import Tree
 from pipelines.training.base import TrainedTask
 from recon.errors import check_choice
 from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
+from recon.physics.ct import MU_MAX
+from recon.physics.geometry import ParallelBeam
 from recon.physics.movement import move_kspace
 
 MANY_SLICES = 1_000_000  # more than a volume has
@@ -65,8 +68,13 @@ def batch_of(image: Tensor) -> Sample:
 
 
 def shifted(batch: Sample, shifts: Tensor) -> Sample:
-    """The batch (or a batch of one, once for each shift) whose object is moved by circular shifts ``(n, 2)``."""
+    """The batch (or a batch of one, once for each shift) whose object is moved by circular shifts ``(n, 2)``.
+
+    Of a sinogram what each angle sees is moved, and back-projected anew.
+    """
     n = len(shifts)
+    if batch.sinogram.numel():
+        return moved_scan(batch, shifts)
     moved = batch._replace(image=circular_shift(batch.image.expand(n, *batch.image.shape[1:]), shifts))
     if not batch.kspace.numel():
         return moved
@@ -87,6 +95,21 @@ def as_it_is(output: Tensor, batch: Sample) -> Tensor:
 def measurement_of(batch: Sample, clamp: float) -> tuple[Tensor, Tensor]:
     """What an unrolled network is handed: k-space ``(batch, coil, rows, columns)`` and mask ``(batch, columns)``."""
     return batch.kspace, batch.mask
+
+
+def sinogram_of(batch: Sample, clamp: float) -> tuple[Tensor, ParallelBeam, Tensor]:
+    """What an unrolled CT network is handed: sinogram ``(batch, angles, detectors)``, geometry, and FBP in 1/m.
+
+    The geometry has the grid of the back-projection ``(batch, 1, rows, columns)``.
+    """
+    unit = batch.std * MU_MAX
+    geometry = Scan.of(batch).geometry.fitted(*batch.image.shape[-2:])
+    return batch.sinogram * unit.view(-1, 1, 1), geometry, batch.image * _per_sample(unit)
+
+
+def attenuation_of(output: Tensor, batch: Sample) -> Tensor:
+    """The image y ``(batch, 1, rows, columns)`` in 1/m, normalised: y / (std MU_MAX)."""
+    return output / _per_sample(batch.std * MU_MAX)
 
 
 def magnitude_of(output: Tensor, batch: Sample) -> Tensor:
@@ -123,7 +146,7 @@ class ReconstructionTask(TrainedTask):
         seed: int = 0,
         max_shift: int = 16,
         per_image: bool = False,
-        input_of: Callable[[Sample, float], tuple[Tensor, ...]] = image_of,
+        input_of: Callable[[Sample, float], tuple[Any, ...]] = image_of,
         output_of: Callable[[Tensor, Sample], Tensor] = as_it_is,
     ) -> None:
         super().__init__(network, seed)

@@ -107,7 +107,7 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
     row.kind.add_arguments(parser, row.networks[network].build, set(row.networks[network].given))
     add("--network.name", type=str, default=network, help=f"which network: {', '.join(row.networks)}")
-    if row.networks[network].measured:
+    if row.networks[network].alignable:
         align = "centroid: bring the object to the centre before the network, and the image back after it"
         add("--network.align", type=str, default="none", help=align)
     parser.add_class_arguments(pl.Trainer, "trainer", skip=NO_SETTINGS)

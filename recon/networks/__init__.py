@@ -5,6 +5,7 @@ Images to images
     ``alias_free``: a U-Net that commutes with every translation. ``complex_images``: either on complex images.
 Measurements to images
     ``zero_filled``: one such U-Net. ``varnet``, ``modl``: unrolled networks around several.
+    ``unrolled_ct``: the same for sinograms; ``primal_dual``: its control; ``rays``: what both share.
     ``centred``: any network, aligned as a whole.
 Images to classes
     ``resnet``: torchvision's ResNets and ResNeXts; ``residual``: their blocks.
@@ -18,6 +19,7 @@ from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet, resolve_phase
 from recon.networks.imported import from_basic_unet, transposed_weight
 from recon.networks.modl import MoDL
+from recon.networks.primal_dual import PrimalDual
 from recon.networks.resnet import (
     ResNet,
     cifar_resnet18,
@@ -36,6 +38,7 @@ from recon.networks.resnet import (
 )
 from recon.networks.sampling import resolve_blur
 from recon.networks.unet import UNet
+from recon.networks.unrolled_ct import UnrolledCT
 from recon.networks.varnet import VarNet
 from recon.networks.zero_filled import ZeroFilledUNet
 
@@ -45,8 +48,10 @@ __all__ = [
     "CoilMaps",
     "ComplexUNet",
     "MoDL",
+    "PrimalDual",
     "ResNet",
     "UNet",
+    "UnrolledCT",
     "VarNet",
     "ZeroFilledUNet",
     "cifar_resnet18",

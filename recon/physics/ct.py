@@ -161,9 +161,19 @@ def fbp(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak", frequ
     >>> round(float(fbp(ray_transform(square, scan), scan)[8, 8]), 1)
     20.0
     """
+    filtered = ramp_filter(sinogram, geometry, window, frequency_scaling)
+    return _apply(filtered, ("transpose", "project", linear_footprint(geometry)))
+
+
+def ramp_filter(sinogram: Tensor, geometry: ParallelBeam, window: str, frequency_scaling: float = 1.0) -> Tensor:
+    """F p, the filtered sinogram q of :func:`fbp`, in 1/m, ``(..., angles, detectors)``; F is symmetric.
+
+    >>> ramp_filter(torch.eye(3)[:1], ParallelBeam(1, 1, (1, 1), 1, 3, detector_extent=3), "ram-lak")[0, 0]
+    tensor(0.2500)
+    """
     _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
     taps = ramp_taps(geometry.n_detectors, window, frequency_scaling) / geometry.detector_spacing
-    return _apply(sinogram, ("convolve", "convolve", taps), ("transpose", "project", linear_footprint(geometry)))
+    return _apply(sinogram, ("convolve", "convolve", taps))
 
 
 def ramp_taps(n: int, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:

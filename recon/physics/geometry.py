@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -17,9 +17,10 @@ from recon.kernels.tomography_reference import Footprint
 class ParallelBeam:
     """Parallel rays through an image: what a ray transform needs to know.
 
-    The pixel centres and the detector centres lie symmetrically about 0. With x the position in metres along the
-    rows' index and y along the columns', angle a and detector k measure the line x cos(theta_a) + y sin(theta_a) =
-    s_k, where theta_a = (a + 1/2) pi / n_angles and s_k = (k - (n_detectors - 1) / 2) detector_spacing.
+    The pixel centres lie symmetrically about the centre, the detector centres about 0. With x the position in metres
+    along the rows' index and y along the columns', angle a and detector k measure the line x cos(theta_a) + y
+    sin(theta_a) = s_k, where theta_a = (a + 1/2) pi / n_angles and s_k = (k - (n_detectors - 1) / 2)
+    detector_spacing.
 
     ``dataclasses.replace(geometry, rows=1000, columns=1000)`` is the same scanner with a finer image.
 
@@ -30,6 +31,7 @@ class ParallelBeam:
         n_angles: uniform over [0, pi), each in the middle of its step.
         n_detectors: detector pixels in a row.
         detector_extent: length of that row in metres, from edge to edge.
+        centre: (x, y) of the image's middle in metres.
 
     Raises:
         InputError: a number or a length is not positive.
@@ -49,6 +51,7 @@ class ParallelBeam:
     n_angles: int
     n_detectors: int
     detector_extent: float
+    centre: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         counts = (self.rows, self.columns, self.n_angles, self.n_detectors)
@@ -77,6 +80,21 @@ class ParallelBeam:
         index = torch.arange(self.n_detectors, dtype=torch.float64)
         return (index - (self.n_detectors - 1) / 2) * self.detector_spacing
 
+    def fitted(self, rows: int, columns: int) -> ParallelBeam:
+        """The same scan of an image that is cropped or padded about its centre, its pixels as large as before.
+
+        Where a side grows by an odd number of pixels, one more comes after than before, so that the middle moves by
+        half a pixel; where it shrinks, the first pixel that is kept is (n - size) // 2.
+        """
+        extent, centre = [], []
+        for n, new, length, middle in zip(
+            (self.rows, self.columns), (rows, columns), self.extent, self.centre, strict=True
+        ):
+            first = -((new - n) // 2) if new > n else (n - new) // 2  # of the new pixels, in the old one's index
+            extent.append(length / n * new)
+            centre.append(middle + (first + (new - n) / 2) * length / n)
+        return replace(self, rows=rows, columns=columns, extent=(extent[0], extent[1]), centre=(centre[0], centre[1]))
+
 
 LODOPAB = ParallelBeam(362, 362, (0.26, 0.26), 1000, 513, math.hypot(0.26, 0.26))
 """LoDoPaB-CT's reconstruction: 362 x 362 pixels on [-0.13, 0.13]^2 m, 1000 angles, 513 detectors on the diagonal.
@@ -98,8 +116,12 @@ def joseph_footprint(geometry: ParallelBeam) -> Footprint:
 def linear_footprint(geometry: ParallelBeam) -> Footprint:
     """Linear interpolation between the detectors, averaged over the half circle."""
     height, width = (size / geometry.detector_spacing for size in geometry.pixel_size)
+    sides = (geometry.rows, geometry.columns)
     per_row, per_column = geometry.angles.cos() * height, geometry.angles.sin() * width
-    middle = (geometry.rows - 1) / 2 * per_row + (geometry.columns - 1) / 2 * per_column
+    rows, columns = (
+        (n - 1) / 2 - x * n / length for n, x, length in zip(sides, geometry.centre, geometry.extent, strict=True)
+    )
+    middle = rows * per_row + columns * per_column
     return Footprint(
         rows=geometry.rows,
         columns=geometry.columns,

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from recon.physics.geometry import ParallelBeam
 from recon.physics.mri import calibration_mask, fft2c, ifft2c
 
 
@@ -104,3 +105,37 @@ def move_image(image: Tensor, shifts: Tensor) -> Tensor:
                 kspace = kspace.index_fill(axis, torch.zeros(1, dtype=torch.long, device=image.device), 0)
     moved = ifft2c(move_kspace(kspace, shifts))[:, 0]
     return moved if image.is_complex() else moved.real
+
+
+def move_sinogram(sinogram: Tensor, geometry: ParallelBeam, shifts: Tensor) -> Tensor:
+    """Sinograms of objects moved by (a, b) pixels: what each angle sees moves along its detectors.
+
+    p'[theta](s) = p[theta](s - a h cos(theta) - b w sin(theta)), for pixels of height h and width w: the law of the
+    ray transform, by periodic band-limited interpolation between the detectors. The noise moves along. What leaves the
+    detectors comes in at their other end, where there should be air. Of an even number of detectors the Nyquist
+    frequency is damped, as the real part of its shift.
+
+    Args:
+        sinogram: real ``(batch, angles, detectors)``.
+        geometry: of the scan.
+        shifts: (a, b) of each sample, real ``(batch, 2)`` in pixels of the image, whole or not.
+
+    Returns:
+        Shape and dtype of ``sinogram``.
+
+    Example:
+        >>> scan = ParallelBeam(8, 8, (0.1, 0.1), n_angles=1, n_detectors=8, detector_extent=0.1)
+        >>> sinogram = torch.rand(1, 1, 8)  # along the rows: theta is pi / 2
+        >>> torch.allclose(move_sinogram(sinogram, scan, torch.tensor([[9, 3]])), sinogram.roll(3), atol=1e-5)
+        True
+
+    Source: Natterer, The Mathematics of Computerized Tomography (1986), section II.1.
+    """
+    n = geometry.n_detectors
+    height, width = geometry.pixel_size
+    angles, t = geometry.angles.to(sinogram.device), shifts.double()[..., None]
+    by = (t[:, 0] * height * angles.cos() + t[:, 1] * width * angles.sin()) / geometry.detector_spacing
+    turn = -2 * math.pi / n * by[..., None] * torch.arange(n // 2 + 1, dtype=torch.float64, device=sinogram.device)
+    spectrum = torch.fft.rfft(sinogram, dim=-1)
+    ramp = torch.polar(torch.ones_like(turn), turn).to(spectrum.dtype)
+    return torch.fft.irfft(spectrum * ramp, n, dim=-1)

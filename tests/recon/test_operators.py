@@ -42,6 +42,9 @@ OPERATORS = {
         lambda: mri.FourierOperator(MASKS, unit_maps(2, 3, 7, 10)), (2, 7, 10), (2, 3, 7, 10)
     ),
     "ray transform": Row(lambda: ct.RayTransform(GEOMETRY), (2, 9, 8), (2, 7, 13), torch.float64),
+    "ray transform, padded off its centre": Row(
+        lambda: ct.RayTransform(GEOMETRY.fitted(22, 15)), (2, 22, 15), (2, 7, 13), torch.float64
+    ),
 }
 EVERY = pytest.mark.parametrize("row", OPERATORS.values(), ids=OPERATORS)
 
