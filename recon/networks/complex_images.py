@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
 from recon.physics import mri
+from recon.physics.coil_maps import espirit
+
+MAPS = ("learned", "espirit", "given")
 
 
 class ComplexUNet(nn.Module):
@@ -97,6 +101,31 @@ class CoilMaps(nn.Module):
         return maps / mri.rss(maps, 1).unsqueeze(1)
 
 
+class Espirit(nn.Module):
+    """Coil maps from the calibration lines without training: :func:`recon.physics.coil_maps.espirit`."""
+
+    def forward(self, kspace: Tensor, mask: Tensor) -> Tensor:
+        """Estimate the maps, as :class:`CoilMaps` does."""
+        return espirit(kspace, mask)
+
+
+def maps_estimate(maps: str, widths: Sequence[int] | None, settings: dict[str, Any]) -> nn.Module | None:
+    """What estimates the maps of several coils, called as ``estimate(kspace, mask)``; None if nothing does.
+
+    Args:
+        maps: one of ``MAPS``.
+        widths: of the network's levels, for learned maps; None for one coil.
+        settings: of its U-Net.
+
+    Raises:
+        InputError: unknown maps.
+    """
+    check_choice("maps", maps, MAPS)
+    if maps == "espirit":
+        return Espirit()
+    return CoilMaps(ComplexUNet(widths=widths, **settings)) if maps == "learned" and widths is not None else None
+
+
 def start_small(regularisers: nn.ModuleList) -> nn.ModuleList:
     """The same U-Nets, their last layers a tenth as large: an unrolled network starts near what was measured."""
     with torch.no_grad():
@@ -121,6 +150,8 @@ def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.
     """
     if maps is None and kspace.shape[1] > 1:
         if estimate is None:
-            raise InputError(f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps")
+            raise InputError(
+                f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps, or maps_widths"
+            )
         maps = estimate(kspace, mask)
     return mri.FourierOperator(mask, maps)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
+from recon.networks.complex_images import ComplexUNet, maps_estimate, measurement, start_small, total_stride
+from recon.physics.conjugate_gradients import conjugate_gradients
 
 
 class MoDL(nn.Module):
@@ -24,13 +25,14 @@ class MoDL(nn.Module):
         n_cascades: steps.
         n_cg_steps: of each solution.
         widths: channels of each level of the regulariser, from the image down.
-        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil.
+        maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         shared: whether all cascades have the same weights.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade or step, or what the U-Net refuses.
+        InputError: fewer than one cascade or step, unknown maps, or what the U-Net refuses.
 
     Source: Aggarwal, Mani and Jacob, IEEE Transactions on Medical Imaging 38 (2019), arXiv 1712.02862.
     """
@@ -41,6 +43,7 @@ class MoDL(nn.Module):
         n_cg_steps: int = 10,
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        maps: str = "learned",
         shared: bool = True,
         **settings: Any,
     ) -> None:
@@ -54,7 +57,7 @@ class MoDL(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_regularisers))
         )
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
     @property
     def total_stride(self) -> int:
@@ -101,24 +104,3 @@ class _Implicit(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         with torch.no_grad():
             return ctx.inverse(grad), None, None
-
-
-def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, n_steps: int) -> Tensor:
-    """The conjugate-gradient iteration from 0; see :func:`solve`. A sample whose residual is 0 stays where it is."""
-    dims = tuple(range(1, right.dim()))
-
-    def energy(a: Tensor, b: Tensor) -> Tensor:
-        return (a.conj() * b).real.double().sum(dims, keepdim=True)
-
-    def ratio(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(b > 0, a / b, 0).to(right.real.dtype)
-
-    solution, residual, direction = torch.zeros_like(right), right, right
-    size = energy(residual, residual)
-    for _ in range(n_steps):
-        image = normal(direction)
-        step = ratio(size, energy(direction, image))
-        solution, residual = solution + step * direction, residual - step * image
-        before, size = size, energy(residual, residual)
-        direction = residual + ratio(size, before) * direction
-    return solution

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
-from recon.networks.complex_images import CoilMaps, ComplexUNet, measurement, start_small, total_stride
+from recon.networks.complex_images import ComplexUNet, maps_estimate, measurement, start_small, total_stride
 from recon.physics.mri import FourierOperator, fft2c, ifft2c
 
 FORMS = ("image", "kspace")
@@ -31,14 +31,16 @@ class VarNet(nn.Module):
     Args:
         n_cascades: steps, each with weights of its own.
         widths: channels of each level of the regularisers, from the image down.
-        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil.
+        maps: where those of several coils come from: "learned", by that network; "espirit", without training
+            (:func:`recon.physics.coil_maps.espirit`); or "given", with k-space.
         form: "image" or "kspace".
         save_memory: compute each cascade again in the backward pass instead of keeping what it holds.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade, an unknown form, or what the U-Net refuses.
+        InputError: fewer than one cascade, an unknown form or unknown maps, or what the U-Net refuses.
 
     Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
     et al., Magnetic Resonance in Medicine 79 (2018).
@@ -49,6 +51,7 @@ class VarNet(nn.Module):
         n_cascades: int = 12,
         widths: Sequence[int] = (18, 36, 72, 144, 288),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        maps: str = "learned",
         form: str = "image",
         save_memory: bool = False,
         **settings: Any,
@@ -62,7 +65,7 @@ class VarNet(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, **settings) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
     @property
     def total_stride(self) -> int:
@@ -77,7 +80,7 @@ class VarNet(nn.Module):
                 multiples of the U-Nets' total stride.
             mask: bool ``(columns,)`` or ``(batch, columns)``.
             maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``; None to estimate those of
-                several coils from the calibration lines.
+                several coils from the calibration lines. They have root sum of squares 1.
 
         Returns:
             The complex image ``(batch, rows, columns)``.
