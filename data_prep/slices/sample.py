@@ -15,6 +15,7 @@ from recon.physics.mri import move_object
 
 EPS = 1e-11  # fastMRI's: added to the standard deviation
 NO_KSPACE, NO_MASK = torch.empty(0, dtype=torch.complex64), torch.empty(0, dtype=torch.bool)
+NO_MAPS = NO_KSPACE
 
 
 class Sample(NamedTuple):
@@ -36,6 +37,7 @@ class Sample(NamedTuple):
             0 where it was not measured. The image is then that of the whole matrix, and the target keeps its own size,
             which is the image's centre. Empty, (0,), for a network of images.
         mask: (columns,) bool, True where k-space was measured; empty where k-space is.
+        maps: MRI, for a network that takes the file's coil maps: (coils, rows, columns) complex64; else empty.
     """
 
     image: Tensor
@@ -47,6 +49,7 @@ class Sample(NamedTuple):
     slice: Tensor
     kspace: Tensor = NO_KSPACE
     mask: Tensor = NO_MASK
+    maps: Tensor = NO_MAPS
 
 
 def normalise(image: Tensor) -> tuple[Tensor, float, float]:
@@ -90,6 +93,8 @@ def check_sizes(image_size: Sequence[int] | None, max_shift: int) -> tuple[int, 
 def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
     """Roll image, k-space's object and target circularly by one vector drawn from [-max_shift, max_shift]^2, in pixels.
 
+    Coils move along with the object, and so do the maps.
+
     Args:
         sample: in training.
         max_shift: 0 leaves it as it is.
@@ -100,4 +105,5 @@ def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
     shift = generator("shift", *draw).integers(-max_shift, max_shift, size=2, endpoint=True).tolist()
     image, target = (torch.roll(part, shift, (-2, -1)) for part in (sample.image, sample.target))
     kspace = move_object(sample.kspace, shift) if sample.kspace.numel() else sample.kspace
-    return sample._replace(image=image, target=target, kspace=kspace)
+    maps = torch.roll(sample.maps, shift, (-2, -1)) if sample.maps.numel() else sample.maps
+    return sample._replace(image=image, target=target, kspace=kspace, maps=maps)

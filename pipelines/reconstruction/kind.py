@@ -82,8 +82,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         )
 
     def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
-        """Leave out the maps of several coils where there is one."""
-        if dataset.measured and all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))):
+        """Leave out the network of the coil maps where there is one coil, or where the maps are not learned."""
+        one_coil = all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes)))
+        if "maps_widths" in config.network and (one_coil or config.network.get("maps", "learned") != "learned"):
             config.network.maps_widths = None
 
     def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:
@@ -114,7 +115,8 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
         """All; of the measurement those that change it as well, not the image alone."""
-        return [name for name in self.protocols if not (dataset.measured and name in protocols.OF_IMAGES)]
+        left_out = protocols.OF_IMAGES if dataset.acquires else (*protocols.OF_IMAGES, *protocols.OF_CHANGED_OBJECTS)
+        return [name for name in self.protocols if not (dataset.measured and name in left_out)]
 
     def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
         """See :class:`Kind`; what cannot be measured of such data is left out."""
@@ -204,11 +206,11 @@ def _check_size(size: Sequence[int], path: Path, multiple: int, whole: bool) -> 
 
 def _check_coils(dataset: SliceDataset, network: nn.Module) -> None:
     """Refuse several coils before a network with the measurement inside that knows one alone."""
-    for number, volume in enumerate(dataset.volumes) if dataset.measured else ():
+    for number, volume in enumerate(dataset.volumes) if dataset.measured and not dataset.given_maps else ():
         if dataset.n_coils(number) > 1 and getattr(network, "coil_maps", None) is None:
             raise InputError(
                 f"{volume.path} has {dataset.n_coils(number)} coils, but the network has no network.maps_widths to "
-                "estimate their maps with: give files of one coil, or train with several"
+                "estimate their maps with: give files of one coil, or train with several, or with network.maps espirit"
             )
 
 

@@ -83,12 +83,25 @@ def test_what_moves_before_the_acquisition_moves_the_image(evaluated):
     assert len(found["aps"]["margins"]["levels"]) == 2 * 2  # cascades and levels
 
 
-def test_what_is_of_images_alone_is_not_measured(evaluated, runs, capsys):
+def test_a_window_of_the_image_is_not_measured(evaluated, runs, capsys):
     _, found = evaluated
-    assert {"noise-0.1", "flip-vertical"} <= found["unet"].keys()
-    assert not {"noise-0.1", "flip-vertical", "realistic-shift", "photograph"} & found["aps"].keys()
-    said = refuse(capsys, evaluate.main, runs["aps"], "--protocols", "noise", "--out", runs["aps"] / "no")
-    assert said == "error: protocol noise cannot be measured of aps: leave it out"
+    assert "realistic-shift" in found["unet"].keys() - found["aps"].keys()
+    said = refuse(capsys, evaluate.main, runs["aps"], "--protocols", "realistic-shift", "--out", runs["aps"] / "no")
+    assert said == "error: protocol realistic-shift cannot be measured of aps: leave it out"
+
+
+CHANGED = ("noise-0.1", "flip-vertical", "flip-horizontal", "white-noise", "natural", "chest-ct")
+
+
+def test_changed_objects_are_acquired_and_leave_the_network_exact(evaluated):
+    _, found = evaluated
+    for protocol in CHANGED:
+        assert found["aps"][protocol]["nmse_eq_max"] < 1e-10
+        assert found["stride"][protocol]["nmse_eq_max"] > 1e-7, "control"
+        assert found["aps"][protocol]["n_cases"] == found["unet"][protocol]["n_cases"]
+    quality = {name: found["aps"][name]["psnr"]["mean"] for name in ("plain", "flip-vertical", "noise-0.1")}
+    assert quality["flip-vertical"] == pytest.approx(quality["plain"], abs=1.5)
+    assert quality["noise-0.1"] < quality["plain"]
 
 
 def test_all_runs_have_one_baseline(evaluated):
