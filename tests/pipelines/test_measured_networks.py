@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -207,6 +208,7 @@ def test_rolled_in_training(tmp_path):
 BAD = {
     "not offered": (["--task=ct", "--network=varnet"], "unknown network of the task ct 'varnet'"),
     "no cascades": (["--network=varnet", "--network.n_cascades=0"], "n_cascades 0 leave nothing to unroll"),
+    "no cascades of MoDL": (["--network=modl", "--network.n_cascades=0"], "n_cascades 0 and n_cg_steps"),
     "a side": (["--network=modl", "--network.widths=[2,2,2,2,2]"], ".h5: k-space has 48 x 40 points, and its"),
     "image_size": (["--network=varnet", "--dataset.image_size=[32,32]"], "leave dataset.image_size out"),
     "no maps": (
@@ -240,6 +242,20 @@ def test_a_checkpoint_of_the_other_network(runs, tmp_path, capsys):
     (other / "config.yaml").write_bytes((runs["aps"] / "config.yaml").read_bytes())
     (other / "checkpoints" / "best.ckpt").write_bytes((runs["unet"] / "checkpoints" / "best.ckpt").read_bytes())
     assert "is a checkpoint of another network" in refuse(capsys, evaluate.main, other, "--out", tmp_path / "out")
+
+
+def test_a_varnets_run_whose_checkpoint_is_modls(runs, data, tmp_path, capsys):
+    modl = trained(data, tmp_path / "modl", "--network=modl", "--trainer.max_epochs=1")
+    other = tmp_path / "other"
+    shutil.copytree(runs["aps"], other)
+    for name in ("last", "best"):
+        shutil.copy(modl / "checkpoints" / f"{name}.ckpt", other / "checkpoints" / f"{name}.ckpt")
+    for main, *given in (
+        (evaluate.main, other, "--out", tmp_path / "out"),
+        (train.main, "--resume", other, "--trainer.max_epochs=3"),
+        (predict.main, other, data / "singlecoil_val", "--out", tmp_path / "files", "--device=cpu"),
+    ):
+        assert "is a checkpoint of another network" in refuse(capsys, main, *given)
 
 
 def test_several_coils_before_a_network_of_one(runs, tmp_path, capsys):
