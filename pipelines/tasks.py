@@ -167,11 +167,16 @@ def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
     settings = {key: value for key, value in config.dataset.items() if key not in OF_LOADERS}
     if folder is None and row.sample is not None:
         folder = row.sample.folder(settings)
-    if network_of(config).measured:
-        settings["measured"] = True
+    settings |= measurement_settings(config)
     dataset = row.dataset(folder, split, training=training, seed=config.seed, **settings, **row.fixed)
     say_aloud(dataset.notes())
     return dataset
+
+
+def measurement_settings(config: Namespace) -> dict[str, Any]:
+    """What the network of a configuration needs of samples beside the image: arguments of the data set."""
+    measured = {"measured": True} if network_of(config).measured else {}
+    return measured | ({"given_maps": True} if config.network.get("maps") == "given" else {})
 
 
 def describe_data(config: Namespace) -> str:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, floor
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from data_prep.fastmri.folder import find_volumes
 from data_prep.fastmri.masks import check_mask, make_mask
+from data_prep.fastmri.measured import (
+    cg_sense_images,
+    check_maps,
+    check_rolled,
+    flip_image,
+    flip_kspace,
+    flip_mask,
+    is_calibrated,
+    measurement,
+)
 from data_prep.fastmri.reading import VolumeReader
-from data_prep.fastmri.volume import Volume, undersampled
-from data_prep.fastmri.writing import write_volume
-from data_prep.slices.base import SliceDataset, SliceVolume, size_in_words
+from data_prep.fastmri.simulation import coil_maps
+from data_prep.fastmri.slices import FastMRISlices
+from data_prep.fastmri.volume import Volume
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
 from data_prep.slices.seeds import stable_seed
 from recon.errors import InputError
-from recon.physics.mri import apply_mask, move_object, zero_filled
+from recon.physics.movement import move_maps
+from recon.physics.mri import fft2c, move_object, zero_filled
 
 
-class FastMRIDataset(SliceDataset):
+class FastMRIDataset(FastMRISlices):
     """Slices of a fastMRI data set: of a split, a folder or one file; single- or multi-coil, knee or brain.
 
     The input is fastMRI's U-Net transform (arXiv 1811.08839, section 5; `fastmri.data.transforms`), short of its
@@ -52,6 +62,7 @@ class FastMRIDataset(SliceDataset):
         progress: show a progress bar while files are indexed.
         measured: give k-space and mask as well, for a network that needs the measurement. Images are then those of
             k-space's whole matrix, so that an object that moves circularly moves them circularly.
+        given_maps: with the measurement of several coils, give the file's coil maps as well (see `write_fastmri`).
 
     Attributes:
         volumes: the files, sorted by name; others see `SliceDataset`.
@@ -60,14 +71,6 @@ class FastMRIDataset(SliceDataset):
         InputError: no such file or folder, a bad file (see `read_volume`), bad mask settings or a bad image_size; with
             the measurement any image_size, and a max_shift where targets show but a part of the matrix.
     """
-
-    title = "fastMRI"
-    baselines = {"zero-filled": "zero-filled"}
-    own_images = "brain-mri"
-    per_image = False
-    transposed = False  # rows run from front to back
-
-    volumes: list[Volume]
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class FastMRIDataset(SliceDataset):
         seed: int = 0,
         progress: bool = True,
         measured: bool = False,
+        given_maps: bool = False,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
         image_size = check_sizes(image_size, max_shift)
@@ -95,9 +99,12 @@ class FastMRIDataset(SliceDataset):
         self.challenge = challenge
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed
-        self.measured = measured
+        self.measured, self.given_maps = measured, given_maps
         if measured:
-            self._take_whole_matrices()
+            self.fitted_by = ()
+            shapes = [(*v.kspace_size, v.has_target, v.n_coils, *v.image_size) for v in self.volumes]
+            self.shapes = [shapes[v] for v, _ in self.slices]
+            check_rolled(self.volumes if training and max_shift else [])
         self._reader = VolumeReader(challenge)
         self._still: tuple[int, Tensor, Tensor | None] | None = None
 
@@ -110,8 +117,8 @@ class FastMRIDataset(SliceDataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         v, s = self.slices[index]
         volume = self.volumes[v]
-        target = self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)
-        sample = self._sample(v, s, epoch, self._reader.kspace(volume, s), target)
+        mask, kspace = self._mask(volume, epoch, s), self._reader.kspace(volume, s)
+        sample = self._sample(v, s, mask, kspace, self._target_of(volume, s), self._given(v))
         if self.training:
             sample = roll_together(sample, self.max_shift, self.seed, epoch, volume.path.name, s)
         return sample
@@ -138,10 +145,51 @@ class FastMRIDataset(SliceDataset):
         v, s = self.slices[index]
         if self._still is None or self._still[0] != index:  # read once for all moves of a slice
             volume = self.volumes[v]
-            self._still = index, self._reader.kspace(volume, s), self._reader.maps(volume)
-        _, kspace, maps = self._still
-        kspace = move_object(kspace, shift, maps)
-        return self._sample(v, s, 0, kspace, torch.zeros(1, 0, 0))
+            self._still = index, self._reader.kspace(volume, s), self._fixed(volume)
+        _, kspace, fixed = self._still
+        given = self._given(v)
+        if given is not None and fixed is None:
+            given = move_maps(given[None], torch.tensor([shift]))[0]
+        return self._sample(v, s, self.mask(v, s), move_object(kspace, shift, fixed), torch.zeros(1, 0, 0), given)
+
+    def flipped(self, index: int, axis: int) -> Sample:
+        """Return the sample of a slice whose object was flipped, with its coils, before it was acquired again.
+
+        The same mask measures it, and it is normalised by its own mean and std; the target is flipped along. Of a file
+        that is undersampled already, the object is not known: its mask is flipped with k-space's columns.
+
+        Args:
+            index: the sample.
+            axis: -2 for upside down, -1 for left and right.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        v, s = self.slices[index]
+        volume, mask, maps = self.volumes[v], self.mask(v, s), self._given(v)
+        if volume.has_mask and axis == -1:
+            mask = flip_mask(mask)
+        kspace = flip_kspace(self._reader.kspace(volume, s), axis, volume.image_size)
+        maps = None if maps is None else flip_image(maps, axis, volume.image_size)
+        return self._sample(v, s, mask, kspace, self._target_of(volume, s).flip(axis), maps)
+
+    def acquired(self, image: Tensor) -> Sample:
+        """Return the sample of any real object (rows, columns) of k-space's size, without a target.
+
+        It is measured with the mask of the first volume and, where that has several coils, through as many simulated
+        ones (`coil_maps`), which are the maps that are given. data_range is 0, the volume and the slice are the first.
+        """
+        maps = coil_maps(self.volumes[0].n_coils, *image.shape) if self.volumes[0].n_coils > 1 else None
+        kspace = fft2c(image if maps is None else image * maps)
+        sample = self._sample(0, 0, self.mask(0), kspace, torch.zeros(1, 0, 0), maps if self.given_maps else None)
+        return sample._replace(data_range=torch.tensor(0.0))
+
+    def more_baselines(self, volume: int, device: torch.device) -> Iterator[tuple[str, Iterator[Tensor]]]:
+        """Yield "cg-sense" and its images (`cg_sense_images`), of several coils whose mask has calibration lines."""
+        found, mask = self.volumes[volume], self.mask(volume)
+        if found.n_coils > 1 and is_calibrated(mask):
+            images = cg_sense_images(found, self._reader, mask, device)
+            yield "cg-sense", (self._fit(found, image)[None] for image in images)
 
     def as_input(self, image: Tensor) -> tuple[Tensor, float, float]:
         """Make any image (rows, columns) an input, with its mean and std: see `normalise`."""
@@ -168,105 +216,20 @@ class FastMRIDataset(SliceDataset):
             parts.append(slice(None) if side == n == field else moved)
         return parts[0], parts[1]
 
-    def coils_move(self, volume: int) -> bool:
-        """Whether `moved` moves the coils' sensitivities along with the object, since it does not know them.
-
-        True for a file of several coils without `sensitivity_maps` (see `write_fastmri`), and for one whose k-space
-        is undersampled already, from which the object cannot be told: then `moved` is not quite what a scanner
-        would have measured. False with one coil, whose sensitivity counts as part of the object.
-
-        Args:
-            volume: index into `volumes`.
-
-        Raises:
-            InputError: the file's coil maps are unusable, or the file cannot be read any more.
-        """
-        return self.volumes[volume].n_coils > 1 and self._reader.maps(self.volumes[volume]) is None
-
     def mask(self, volume: int, slice_number: int = 0, epoch: int = 0) -> Tensor:
         """Return the mask (columns,) bool that the sample of this slice has in this epoch."""
         return self._mask(self.volumes[volume], epoch, slice_number)
 
-    def volume_target(self, index: int) -> Tensor:
-        """Read a whole target volume, cropped or padded as the samples' targets are.
-
-        Args:
-            index: index into `volumes`.
-
-        Returns:
-            Tensor (slices, rows, columns) float32 in the file's units.
-
-        Raises:
-            InputError: the file has no target, or cannot be read any more.
-        """
-        volume = self.volumes[index]
-        if not volume.has_target:
-            raise InputError(f"{volume.path} has no {volume.recon_key!r}: use a split that has targets.")
-        return self._target(volume, slice(None))
-
-    def what_moves(self) -> str:
-        """Say in a sentence what a moved object means for these data.
-
-        Raises:
-            InputError: a file's coil maps are unusable, or it cannot be read any more.
-        """
-        moving = [self.coils_move(number) for number in range(len(self.volumes))]
-        if any(moving):
-            return (
-                f"In {sum(moving)} of {len(moving)} volumes the coils' sensitivities are unknown and move along with "
-                "the object; in a scanner they stay where they are."
-            )
-        several = any(volume.n_coils > 1 for volume in self.volumes)
-        return "The object moves under fixed coils." if several else "One coil: its sensitivity counts as the object's."
-
-    @classmethod
-    def describe(cls, settings: Mapping[str, Any]) -> str:
-        """Say how the inputs are made, from mask_type, center_fractions, accelerations, challenge and image_size."""
-        kept = ", ".join(f"{100 * fraction:g} %" for fraction in settings["center_fractions"])
-        factors = ", ".join(str(a) for a in settings["accelerations"])
-        coils = ", several coils" if settings["challenge"] == "multicoil" else ""
-        mask = f"{settings['mask_type']} mask, acceleration {factors}, centre {kept}"
-        return f"{mask}{coils}{size_in_words(settings)}"
-
     def check(self) -> None:
-        """Make a mask for each width of k-space; with the measurement, look for calibration lines.
+        """Make a mask for each width of k-space; with the measurement of several coils, look for what their maps need.
 
         Raises:
-            InputError: one cannot be made, or has none; names a file.
+            InputError: one cannot be made, there are no calibration lines, or no usable maps; names a file.
         """
         for number in {volume.kspace_size[1]: number for number, volume in enumerate(self.volumes)}.values():
             self.mask(number)
         for number, volume in enumerate(self.volumes) if self.measured else ():
-            if not self.mask(number)[volume.kspace_size[1] // 2]:
-                raise InputError(
-                    f"{volume.path}: the mask has no calibration lines (its centre was not measured), from which "
-                    "coil maps and the image's phase are estimated: give another mask, or a network of images"
-                )
-
-    @classmethod
-    def notes_on(cls, volumes: Sequence[SliceVolume]) -> list[str]:
-        """Return a sentence on the files that seem undersampled already, but bring no mask."""
-        return undersampled(cast("Sequence[Volume]", volumes))
-
-    def n_coils(self, volume: int) -> int:
-        """Return the number of receiver coils of a volume."""
-        return self.volumes[volume].n_coils
-
-    def whose_mask(self, volume: int) -> str:
-        """Say whose mask a volume has: "the file's" or "the run's"."""
-        return "the file's" if self.volumes[volume].has_mask else "the run's"
-
-    def voxel_size_mm(self) -> tuple[float, float, float] | None:
-        """Return what the first file's header tells of a voxel, along (row, column, slice)."""
-        return self.volumes[0].voxel_size_mm
-
-    def for_file(self, images: Tensor) -> Tensor:
-        """Return all of a reconstruction, padded if the network had it so; of whole matrices what the target shows."""
-        return self.without_padding(images, 0).contiguous() if self.measured else images.contiguous()
-
-    def write(self, path: Path, images: Tensor, made_by: str) -> None:
-        """Write a reconstruction of the one volume, see `SliceDataset.write` and `write_volume`."""
-        write_volume(path, self.volumes[0], self.for_file(images).numpy(), made_by)
+            check_maps(volume, self.mask(number), self._reader, self.given_maps)
 
     def _mask(self, volume: Volume, epoch: int, s: int) -> Tensor:
         own = self._reader.mask(volume)
@@ -279,42 +242,26 @@ class FastMRIDataset(SliceDataset):
         except InputError as error:
             raise InputError(f"{volume.path} cannot have the run's mask: {error}") from None
 
-    def _take_whole_matrices(self) -> None:
-        """Let images be as large as k-space.
+    def _given(self, v: int) -> Tensor | None:
+        """The maps that a sample holds."""
+        return self._reader.maps(self.volumes[v]) if self.given_maps else None
 
-        Raises:
-            InputError: a target shows but a part of it, and would have to be rolled as the object is.
-        """
-        self.fitted_by = ()
-        shapes = [(*v.kspace_size, v.has_target, v.n_coils, *v.image_size) for v in self.volumes]
-        self.shapes = [shapes[v] for v, _ in self.slices]
-        parts = [volume for volume in self.volumes if volume.image_size != volume.kspace_size]
-        if self.training and self.max_shift and parts:
-            raise InputError(
-                f"{parts[0].path}: the target shows {parts[0].image_size} of k-space's {parts[0].kspace_size} pixels, "
-                "so that it cannot be rolled as the object is: set dataset.max_shift to 0"
-            )
-
-    def _sample(self, v: int, s: int, epoch: int, kspace: Tensor, target: Tensor) -> Sample:
-        """The sample of k-space, (rows, columns) or (coils, rows, columns), masked as in an epoch."""
-        volume, mask = self.volumes[v], self._mask(self.volumes[v], epoch, s)
-        coil_dim = 0 if kspace.ndim == 3 else None
+    def _sample(self, v: int, s: int, mask: Tensor, kspace: Tensor, target: Tensor, maps: Tensor | None) -> Sample:
+        """The sample of k-space, (rows, columns) or (coils, rows, columns), that is to be masked."""
+        volume, coil_dim = self.volumes[v], 0 if kspace.ndim == 3 else None
         magnitude = zero_filled(kspace, mask, coil_dim, None if self.measured else volume.image_size)
         image, mean, std = normalise(magnitude if self.measured else fit_center(magnitude, self._size(volume)))
-        measurement: dict[str, Tensor] = {}
-        if self.measured:
-            coils = kspace if kspace.ndim == 3 else kspace[None]
-            measurement = {"kspace": apply_mask(coils, mask).div_(std), "mask": mask}
         return Sample(
-            **measurement,
+            **(measurement(kspace, mask, std, maps) if self.measured else {}),
             image=image,
             target=target,
             mean=torch.tensor(mean, dtype=torch.float32),
             std=torch.tensor(std, dtype=torch.float32),
-            data_range=torch.tensor(self.volumes[v].maximum or 0.0, dtype=torch.float32),
+            data_range=torch.tensor(volume.maximum or 0.0, dtype=torch.float32),
             volume=torch.tensor(v),
             slice=torch.tensor(s),
         )
 
-    def _target(self, volume: Volume, part: int | slice) -> Tensor:
-        return self._fit(volume, self._reader.target(volume, part))
+    def _target_of(self, volume: Volume, s: int) -> Tensor:
+        """The target of one slice, (1, rows, columns); (1, 0, 0) where there is none."""
+        return self._target(volume, s)[None] if volume.has_target else torch.zeros(1, 0, 0)

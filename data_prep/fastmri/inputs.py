@@ -31,8 +31,9 @@ class KSpaceFiles(InputFiles):
         with open_volume(path) as file:
             n_dims = getattr(find_dataset(file, "kspace", path), "ndim", 3)
         challenge = "multicoil" if n_dims == 4 else "singlecoil"
-        measured = bool(settings.get("measured"))  # not of the run's settings but of its network
-        return FastMRIDataset(path, None, challenge, progress=False, measured=measured, **self._chosen(settings))
+        # not of the run's settings but of its network
+        of_network: dict[str, Any] = {key: bool(settings.get(key)) for key in ("measured", "given_maps")}
+        return FastMRIDataset(path, None, challenge, progress=False, **of_network, **self._chosen(settings))
 
 
 KSPACE = KSpaceFiles()

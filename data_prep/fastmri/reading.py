@@ -48,12 +48,12 @@ class VolumeReader:
         return torch.from_numpy(self._read(volume, "mask", slice(None), volume.kspace_size[1:]).astype(bool))
 
     def maps(self, volume: Volume) -> Tensor | None:
-        """Read the coil maps (coils, rows, columns) complex64, of a file that has them and fully sampled coils.
+        """Read the coil maps (coils, rows, columns) complex64, of a file of several coils that has them; else None.
 
         Raises:
             InputError: the file's maps are unusable, or it cannot be read any more.
         """
-        if volume.n_coils == 1 or volume.has_mask:
+        if volume.n_coils == 1:
             return None
         expected = (volume.n_coils, *volume.kspace_size)
         with open_volume(volume.path) as file:

@@ -152,11 +152,12 @@ class LoDoPaBDataset(CTSlices):
         v, s = self.slices[index]
         return torch.from_numpy(self._files.read(self.volumes[v].path, "data", s).astype(np.float32))
 
-    def more_baselines(self, volume: int) -> Iterator[tuple[str, Iterator[Tensor]]]:
+    def more_baselines(self, volume: int, device: torch.device) -> Iterator[tuple[str, Iterator[Tensor]]]:
         """Yield "tv" and its images (1, rows, columns), the iterative baseline (`tv_images`), in mu / MU_MAX.
 
         Args:
             volume: index into `volumes`.
+            device: of no use, it is computed on the CPU.
 
         Raises:
             InputError: the file cannot be read any more.

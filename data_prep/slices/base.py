@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -87,6 +88,8 @@ class SliceDataset(Dataset[Sample], ABC):
         shapes: (rows, columns, has_target, ...) of each sample; only equal ones fit into one batch.
         measured: samples hold the measurement as well; their images are whole, and the targets the centres of them.
         fitted_by: how images can be brought to another size: crop, pad, both or neither.
+        given_maps: of several coils they hold the file's coil maps, too.
+        acquires: any object can be acquired as the slices were: `flipped` and `acquired` are there.
 
     Raises:
         TypeError: a class attribute is not declared, or an abstract method not finished.
@@ -104,6 +107,8 @@ class SliceDataset(Dataset[Sample], ABC):
     shapes: list[tuple[int, ...]]
     measured: bool = False
     fitted_by: tuple[str, ...] = ("crop", "pad")
+    given_maps: bool = False
+    acquires: bool = False
 
     def __new__(cls, *args: object, **settings: object) -> Self:
         """Refuse what Python's ABC does not: a class without one of the attributes above.
@@ -272,11 +277,28 @@ class SliceDataset(Dataset[Sample], ABC):
         """
         return []
 
-    def more_baselines(self, volume: int) -> Iterator[tuple[str, Iterator[Tensor]]]:
+    def flipped(self, index: int, axis: int) -> Sample:
+        """Return the sample of a slice whose object was flipped before it was acquired again; where it `acquires`.
+
+        Args:
+            index: the sample.
+            axis: -2 for upside down, -1 for left and right.
+
+        Raises:
+            InputError: a file cannot be read any more.
+        """
+        raise NotImplementedError
+
+    def acquired(self, image: Tensor) -> Sample:
+        """Return the sample, without a target, of any object (rows, columns); where it `acquires`."""
+        raise NotImplementedError
+
+    def more_baselines(self, volume: int, device: torch.device) -> Iterator[tuple[str, Iterator[Tensor]]]:
         """Yield the `baselines` but the first: their key and their images (1, rows, columns), one for each slice.
 
         Args:
             volume: index into `volumes`.
+            device: to compute on, where that is of use.
 
         Raises:
             InputError: a file cannot be read any more.

@@ -48,8 +48,8 @@ class InputFiles(ABC):
 
         Args:
             path: see `takes`.
-            settings: the run's, dataset.* without that prefix, and whether its network needs the measurement
-                ("measured"); others than `settings` are passed over.
+            settings: the run's, dataset.* without that prefix, and what its network needs beside the image
+                ("measured", "given_maps"); others than `settings` are passed over.
             multiple: of the sides of the images, the network's total stride; for images that keep their size.
             n_photons: for each detector pixel, where the files are `simulated`.
 

@@ -16,6 +16,7 @@ from recon.physics.mri import move_object
 EPS = 1e-11  # fastMRI's: added to the standard deviation
 NO_KSPACE, NO_MASK = torch.empty(0, dtype=torch.complex64), torch.empty(0, dtype=torch.bool)
 NO_SINOGRAM, NO_SCAN = torch.empty(0), torch.empty(0, dtype=torch.float64)
+NO_MAPS = NO_KSPACE
 
 
 class Sample(NamedTuple):
@@ -40,6 +41,7 @@ class Sample(NamedTuple):
         sinogram: CT, for a network that needs the measurement: (angles, detectors) float32, line integrals in metres of
             the file's unit / std. Empty, (0,), for a network of images.
         scan: what the sinogram is of, float64, as `data_prep.Scan` reads it; empty where the sinogram is.
+        maps: MRI, for a network that takes the file's coil maps: (coils, rows, columns) complex64; else empty.
     """
 
     image: Tensor
@@ -53,6 +55,7 @@ class Sample(NamedTuple):
     mask: Tensor = NO_MASK
     sinogram: Tensor = NO_SINOGRAM
     scan: Tensor = NO_SCAN
+    maps: Tensor = NO_MAPS
 
 
 def normalise(image: Tensor) -> tuple[Tensor, float, float]:
@@ -96,6 +99,8 @@ def check_sizes(image_size: Sequence[int] | None, max_shift: int) -> tuple[int, 
 def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
     """Roll image, k-space's object and target circularly by one vector drawn from [-max_shift, max_shift]^2, in pixels.
 
+    Coils move along with the object, and so do the maps.
+
     Args:
         sample: in training.
         max_shift: 0 leaves it as it is.
@@ -106,7 +111,8 @@ def roll_together(sample: Sample, max_shift: int, *draw: int | str) -> Sample:
     shift = draw_shift(max_shift, *draw)
     image, target = (torch.roll(part, shift, (-2, -1)) for part in (sample.image, sample.target))
     kspace = move_object(sample.kspace, shift) if sample.kspace.numel() else sample.kspace
-    return sample._replace(image=image, target=target, kspace=kspace)
+    maps = torch.roll(sample.maps, shift, (-2, -1)) if sample.maps.numel() else sample.maps
+    return sample._replace(image=image, target=target, kspace=kspace, maps=maps)
 
 
 def draw_shift(max_shift: int, *draw: int | str) -> list[int]:

@@ -27,7 +27,7 @@ from pipelines.runtime.nested import Value
 from pipelines.runtime.notes import say_aloud
 from pipelines.runtime.run_folder import make_folder
 from pipelines.runtime.shell import Parser, real, run_command, size_flag, whole
-from pipelines.tasks import TASKS, TaskRow, network_of
+from pipelines.tasks import TASKS, TaskRow, measurement_settings
 from recon.errors import InputError, check_choice
 
 SUFFIXES = {"hdf5": ".h5", "nifti": ".nii.gz"}
@@ -202,8 +202,8 @@ def plan(network: Network, given: Input, out: Path, file_format: str, n_photons:
         if _made_by(result) == made_by:
             return None
         raise InputError(f"{result} is there already and is not what this run makes of {path}: give another --out")
-    measured = network_of(network.config).measured
-    settings, multiple = _input_settings(network.config) | {"measured": measured}, network.task.total_stride
+    settings = _input_settings(network.config) | measurement_settings(network.config)
+    multiple = network.task.total_stride
     dataset = given.kind.open(path, settings, multiple, n_photons)
     RECONSTRUCTION.check_data(dataset, network.task)
     return Job(dataset, result, made_by)

@@ -17,9 +17,9 @@ from data_prep import Sample, generator, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.subjects import Subject
-from pipelines.reconstruction.task import ReconstructionTask
+from pipelines.reconstruction.task import ReconstructionTask, moved_kspace
 from recon.metrics import draw_shifts
-from recon.physics.movement import move_image, move_kspace
+from recon.physics.movement import move_image
 
 CURVE = 20  # tenths of a pixel
 
@@ -64,8 +64,7 @@ def _compare(
     for some in moves.split(settings.batch_size) if len(moves) else ():
         here = some.to(output.device)
         expected = move_image(output.expand(len(some), -1, -1), here)
-        kspace = move_kspace(sample.kspace.expand(len(some), -1, -1, -1), here)
-        found = task.complex_image(sample._replace(kspace=kspace, mask=sample.mask.expand(len(some), -1)))
+        found = task.complex_image(moved_kspace(sample, here))
         for move, one, other in zip(some.tolist(), found, expected, strict=True):
             status = "tie" if tie else "exact" if torch.equal(one, other) else "ok"
             exact = other.to(torch.complex128)

@@ -90,10 +90,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         )
 
     def fit_to_data(self, config: Namespace, dataset: SliceDataset) -> None:
-        """Leave out the maps of several coils where there is one."""
-        if "maps_widths" in config.network and all(
-            dataset.n_coils(number) == 1 for number in range(len(dataset.volumes))
-        ):
+        """Leave out the network of the coil maps where there is one coil, or where the maps are not learned."""
+        one_coil = all(dataset.n_coils(number) == 1 for number in range(len(dataset.volumes)))
+        if "maps_widths" in config.network and (one_coil or config.network.get("maps", "learned") != "learned"):
             config.network.maps_widths = None
 
     def check_data(self, dataset: SliceDataset, task: ReconstructionTask) -> None:
@@ -125,7 +124,9 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
         """All; of the measurement those that change it as well, not the image alone, and those that need it."""
-        unusable = protocols.OF_IMAGES if dataset.measured else protocols.OF_MEASUREMENTS
+        unusable = set(protocols.OF_IMAGES if dataset.measured else protocols.OF_KSPACE)
+        if dataset.measured and not dataset.acquires:
+            unusable.update(protocols.OF_CHANGED_OBJECTS, protocols.OF_KSPACE)
         return [name for name in self.protocols if name not in unusable]
 
     def pieces_of(self, dataset: SliceDataset, protocols: Sequence[str]) -> list[Piece]:
@@ -216,11 +217,11 @@ def _check_size(size: Sequence[int], path: Path, multiple: int, fitted_by: Seque
 
 def _check_coils(dataset: SliceDataset, network: nn.Module) -> None:
     """Refuse several coils before a network with the measurement inside that knows one alone."""
-    for number, volume in enumerate(dataset.volumes) if dataset.measured else ():
+    for number, volume in enumerate(dataset.volumes) if dataset.measured and not dataset.given_maps else ():
         if dataset.n_coils(number) > 1 and getattr(network, "coil_maps", None) is None:
             raise InputError(
                 f"{volume.path} has {dataset.n_coils(number)} coils, but the network has no network.maps_widths to "
-                "estimate their maps with: give files of one coil, or train with several"
+                "estimate their maps with: give files of one coil, or train with several, or with network.maps espirit"
             )
 
 

@@ -15,7 +15,7 @@ from pipelines.reconstruction.subjects import Inference, Subject, infer
 from pipelines.reconstruction.task import denormalise
 from recon.layers import circular_shift
 from recon.metrics import draw_shifts
-from recon.physics.movement import move_image, move_kspace
+from recon.physics.movement import move_image, move_kspace, move_maps
 from recon.physics.mri import fft2c, ifft2c, move_object
 
 
@@ -58,8 +58,11 @@ def _moved(
     translated = sample._replace(image=rolled)
     held = sample._replace(image=(acquired - sample.mean) / sample.std)  # a batch of one, whose constants are (1,)
     if sample.kspace.numel():
-        translated = translated._replace(kspace=move_kspace(sample.kspace, torch.tensor([t], device=output.device)))
-        held = held._replace(kspace=again.kspace * (again.std / sample.std))
+        shift = torch.tensor([t], device=output.device)
+        translated = translated._replace(kspace=move_kspace(sample.kspace, shift))
+        if sample.maps.numel():
+            translated = translated._replace(maps=move_maps(sample.maps, shift))
+        held = held._replace(kspace=again.kspace * (again.std / sample.std), maps=again.maps)
     if sample.sinogram.numel():
         translated = moved_scan(sample, torch.tensor([t], device=output.device))
         held = held._replace(sinogram=again.sinogram * (again.std / sample.std))

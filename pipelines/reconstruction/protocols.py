@@ -18,6 +18,7 @@ from data_prep import Sample, center_crop, generator, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.any_shift import any_shift
+from pipelines.reconstruction.changed import flipped, noisy
 from pipelines.reconstruction.physical_shift import physical_shift
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -29,8 +30,9 @@ from recon.metrics.quality import WINDOW as SSIM_WINDOW
 
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
-OF_IMAGES = ("noise", "flip", "outside", "realistic-shift")  # they change the input as an image, not the measurement
-OF_MEASUREMENTS = ("any-shift",)  # they need k-space, and complex images
+OF_CHANGED_OBJECTS = ("noise", "flip", "outside")  # of measurements, for data that can be acquired anew
+OF_IMAGES = ("realistic-shift",)  # cuts windows out of the image, which nothing measured: for networks of images alone
+OF_KSPACE = ("any-shift",)  # it needs k-space, and complex images
 
 
 Item = TypeVar("Item")
@@ -47,7 +49,8 @@ def plain(subject: Subject, settings: Settings) -> Iterator[Row]:
         before.update(denormalise(sample.image, sample), sample)
         after.update(denormalise(output, sample), sample)
     yield from before.rows(subject.dataset.baseline)
-    for name, images in subject.dataset.more_baselines(subject.volume) if subject.volume is not None else ():
+    device = subject.task.device
+    for name, images in subject.dataset.more_baselines(subject.volume, device) if subject.volume is not None else ():
         baseline = quality_of(subject)
         for sample, image in zip(subject.samples, images, strict=True):
             baseline.update(image[None].to(sample.image.device), sample)
@@ -78,23 +81,21 @@ def all_phases(subject: Subject, settings: Settings) -> Iterator[Row]:
 
 
 def noise(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """White Gaussian noise added to the normalised input: quality of the volume, and equivariance."""
+    """White Gaussian noise added to the normalised input, or to k-space: quality of the volume, and equivariance."""
     for level in settings.noise_levels:
 
-        def add(sample: Sample, name: str, level: float = level) -> Sample:
-            random = generator("noise", settings.seed, str(level), name, int(sample.slice))
-            values = torch.from_numpy(random.standard_normal(sample.image.shape, dtype="float32"))
-            return sample._replace(image=sample.image + level * values.to(sample.image.device))
+        def add(sample: Sample, name: str, index: int, level: float = level) -> Sample:
+            return noisy(sample, level, generator("noise", settings.seed, str(level), name, int(sample.slice)))
 
         yield from _changed(f"noise-{level:g}", subject, settings, add)
 
 
 def flip(subject: Subject, settings: Settings) -> Iterator[Row]:
-    """Input and target flipped along one axis: quality of the volume, and equivariance."""
+    """Input and target, or object and target, flipped along one axis: quality of the volume, and equivariance."""
     for protocol, axis in WAYS_TO_FLIP.items():
 
-        def turn(sample: Sample, name: str, axis: int = axis) -> Sample:
-            return sample._replace(image=sample.image.flip(axis), target=sample.target.flip(axis))
+        def turn(sample: Sample, name: str, index: int, axis: int = axis) -> Sample:
+            return flipped(subject, sample, index, axis)
 
         yield from _changed(protocol, subject, settings, turn)
 
@@ -155,12 +156,12 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def _changed(
-    protocol: str, subject: Subject, settings: Settings, change: Callable[[Sample, str], Sample]
+    protocol: str, subject: Subject, settings: Settings, change: Callable[[Sample, str, int], Sample]
 ) -> Iterator[Row]:
     """Quality and equivariance of a volume whose inputs are changed first."""
     quality = quality_of(subject)
-    for name, sample in zip(subject.names, subject.samples, strict=True):
-        inference = infer(subject.task, change(sample, name), name)
+    for name, index, sample in zip(subject.names, subject.indices, subject.samples, strict=True):
+        inference = infer(subject.task, change(sample, name, index), name)
         quality.update(denormalise(inference.output, inference.sample), inference.sample)
         yield from _compare(protocol, subject.task, name, inference, _drawn(name, sample, settings), settings)
     yield from quality.rows(protocol)

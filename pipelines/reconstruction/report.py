@@ -53,10 +53,13 @@ def evaluation_report(
         settings: of the measurement; "protocols" are the names that were asked for.
         environment: of the measurement, as :func:`pipelines.runtime.run_folder.environment` gives it.
         baselines: what needs no training: its key in a summary, and its name.
-        definitions: words of such data alone, each with its meaning.
+        definitions: words of such data alone, each with its meaning; those of baselines that were not measured are
+            left out.
     """
     collected = rows if isinstance(rows, Collected) else Collected(rows)
     findings = ReconstructionFindings(runs, summaries, collected, settings.get("protocols"), baselines)
+    unknown = {name for key, name in baselines.items() if key not in findings.measured_baselines()}
+    definitions = {word: meaning for word, meaning in definitions.items() if word not in unknown}
     sections = [
         quality(findings),
         pictures(findings, examples),

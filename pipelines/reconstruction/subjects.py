@@ -86,7 +86,11 @@ class Subject:
     def samples(self) -> list[Sample]:
         """The slices, each a batch of one on the network's device."""
         found = self._outside() if self.volume is None else [self.dataset[i] for i in self.indices]
-        return [Sample(*(part[None].to(self.task.device) for part in sample)) for sample in found]
+        return [self.batch(sample) for sample in found]
+
+    def batch(self, sample: Sample) -> Sample:
+        """A sample as a batch of one on the network's device."""
+        return Sample(*(part[None].to(self.task.device) for part in sample))
 
     @cached_property
     def names(self) -> list[str]:
@@ -114,9 +118,12 @@ class Subject:
         return outside_images(self.name, self.dataset.shapes[0][:2], self.seed)
 
     def _outside(self) -> list[Sample]:
-        """The images as the network's inputs, without a target."""
+        """The images as the network's inputs, without a target; where it needs the measurement, as objects acquired."""
         found = []
         for number, (_, image) in enumerate(self._images):
+            if self.dataset.measured:
+                found.append(self.dataset.acquired(image)._replace(slice=torch.tensor(number)))
+                continue
             normalised, mean, std = map(torch.as_tensor, self.dataset.as_input(image))
             nothing = torch.zeros(1, 0, 0)
             numbers = torch.tensor(0), torch.tensor(number)

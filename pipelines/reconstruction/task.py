@@ -20,7 +20,7 @@ from recon.layers import circular_shift
 from recon.metrics import NMSE, PSNR, SSIM, Equivariance, draw_shifts, ssim
 from recon.physics.ct import MU_MAX
 from recon.physics.geometry import ParallelBeam
-from recon.physics.movement import move_kspace
+from recon.physics.movement import move_kspace, move_maps
 
 MANY_SLICES = 1_000_000  # more than a volume has
 LOSSES = ("mse", "l1", "ssim")
@@ -70,16 +70,25 @@ def batch_of(image: Tensor) -> Sample:
 def shifted(batch: Sample, shifts: Tensor) -> Sample:
     """The batch (or a batch of one, once for each shift) whose object is moved by circular shifts ``(n, 2)``.
 
-    Of a sinogram what each angle sees is moved, and back-projected anew.
+    Of a sinogram what each angle sees is moved, and back-projected anew. Several coils move along with the object, and
+    so do maps that are given.
     """
     n = len(shifts)
     if batch.sinogram.numel():
         return moved_scan(batch, shifts)
     moved = batch._replace(image=circular_shift(batch.image.expand(n, *batch.image.shape[1:]), shifts))
-    if not batch.kspace.numel():
-        return moved
-    kspace = batch.kspace.expand(n, *batch.kspace.shape[1:])
-    return moved._replace(kspace=move_kspace(kspace, shifts), mask=batch.mask.expand(n, -1))
+    return moved_kspace(moved, shifts) if batch.kspace.numel() else moved
+
+
+def moved_kspace(batch: Sample, shifts: Tensor) -> Sample:
+    """The batch with the k-space of moved objects, and their coils' maps, for any shifts ``(n, 2)``; see `shifted`."""
+    n = len(shifts)
+    maps = batch.maps.expand(n, *batch.maps.shape[1:])
+    return batch._replace(
+        kspace=move_kspace(batch.kspace.expand(n, *batch.kspace.shape[1:]), shifts),
+        mask=batch.mask.expand(n, -1),
+        maps=move_maps(maps, shifts) if maps.numel() else maps,
+    )
 
 
 def image_of(batch: Sample, clamp: float) -> tuple[Tensor]:
@@ -92,9 +101,10 @@ def as_it_is(output: Tensor, batch: Sample) -> Tensor:
     return output
 
 
-def measurement_of(batch: Sample, clamp: float) -> tuple[Tensor, Tensor]:
-    """What an unrolled network is handed: k-space ``(batch, coil, rows, columns)`` and mask ``(batch, columns)``."""
-    return batch.kspace, batch.mask
+def measurement_of(batch: Sample, clamp: float) -> tuple[Tensor, ...]:
+    """What an unrolled network is handed: k-space ``(batch, coil, rows, columns)``, mask ``(batch, columns)``, and maps
+    like k-space where they are given."""
+    return (batch.kspace, batch.mask, *([batch.maps] if batch.maps.numel() else []))
 
 
 def sinogram_of(batch: Sample, clamp: float) -> tuple[Tensor, ParallelBeam, Tensor]:

@@ -28,7 +28,7 @@ from pipelines.tasks import TASKS, TaskRow
 from recon.errors import InputError, check_choice, nearest
 
 # Arguments of a data set that are no settings of it
-OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured"}
+OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured", "given_maps"}
 ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 # Trainer arguments that the run folder, the sampler and the callbacks decide

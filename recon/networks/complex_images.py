@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recon.errors import InputError
+from recon.errors import InputError, check_choice
 from recon.kernels.switches import prefers_channels_last
 from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.unet import UNet
 from recon.physics import mri
+from recon.physics.coil_maps import espirit
 from recon.physics.image_phase import image_phase
+
+MAPS = ("learned", "espirit", "given")
 
 
 class ComplexUNet(nn.Module):
@@ -139,6 +142,36 @@ class CoilMaps(nn.Module):
         return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
 
 
+class Espirit(nn.Module):
+    """Coil maps from the calibration lines without training: :func:`recon.physics.coil_maps.espirit`."""
+
+    def forward(self, kspace: Tensor, mask: Tensor) -> Tensor:
+        """Estimate the maps, as :class:`CoilMaps` does."""
+        return espirit(kspace, mask)
+
+
+def maps_estimate(
+    maps: str, widths: Sequence[int] | None, settings: dict[str, Any], save_memory: bool = False
+) -> nn.Module | None:
+    """What estimates the maps of several coils, called as ``estimate(kspace, mask)``; None if nothing does.
+
+    Args:
+        maps: one of ``MAPS``.
+        widths: of the network's levels, for learned maps; None for one coil.
+        settings: of its U-Net.
+        save_memory: of the network: see :class:`CoilMaps`.
+
+    Raises:
+        InputError: unknown maps.
+    """
+    check_choice("maps", maps, MAPS)
+    if maps == "espirit":
+        return Espirit()
+    if maps == "given" or widths is None:
+        return None
+    return CoilMaps(ComplexUNet(widths=widths, **settings), save_memory)
+
+
 def start_small(regularisers: nn.ModuleList) -> nn.ModuleList:
     """The same U-Nets, their last layers a tenth as large: an unrolled network starts near what was measured."""
     with torch.no_grad():
@@ -163,7 +196,9 @@ def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.
     """
     if maps is None and kspace.shape[1] > 1:
         if estimate is None:
-            raise InputError(f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps")
+            raise InputError(
+                f"k-space has {kspace.shape[1]} coils and the network no maps_widths: give their maps, or maps_widths"
+            )
         maps = estimate(kspace, mask)
     return mri.FourierOperator(mask, maps)
 

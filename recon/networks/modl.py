@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.networks.complex_images import (
-    CoilMaps,
     ComplexUNet,
     in_phase,
+    maps_estimate,
     measurement,
     resolve_phase,
     start_small,
     total_stride,
 )
+from recon.physics.conjugate_gradients import conjugate_gradients
 from recon.physics.mri import FourierOperator
 
 
@@ -33,7 +34,8 @@ class MoDL(nn.Module):
         n_cascades: steps.
         n_cg_steps: of each solution.
         widths: channels of each level of the regulariser, from the image down.
-        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil.
+        maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         shared: whether all cascades have the same weights.
         residual: R adds its input to its output, so that it is near 1 at first.
         phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
@@ -41,7 +43,8 @@ class MoDL(nn.Module):
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade or step, phase correction with alias_free, or what the U-Net refuses.
+        InputError: fewer than one cascade or step, unknown maps, phase correction with alias_free, or what the U-Net
+            refuses.
 
     Source: Aggarwal, Mani and Jacob, IEEE Transactions on Medical Imaging 38 (2019), arXiv 1712.02862.
     """
@@ -52,6 +55,7 @@ class MoDL(nn.Module):
         n_cg_steps: int = 10,
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        maps: str = "learned",
         shared: bool = True,
         residual: bool = True,
         phase_correction: bool | None = None,
@@ -68,7 +72,7 @@ class MoDL(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_regularisers))
         )
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
     @property
     def total_stride(self) -> int:
@@ -119,24 +123,3 @@ class _Implicit(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         with torch.no_grad():
             return ctx.inverse(grad), None, None
-
-
-def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, n_steps: int) -> Tensor:
-    """The conjugate-gradient iteration from 0; see :func:`solve`. A sample whose residual is 0 stays where it is."""
-    dims = tuple(range(1, right.dim()))
-
-    def energy(a: Tensor, b: Tensor) -> Tensor:
-        return (a.conj() * b).real.double().sum(dims, keepdim=True)
-
-    def ratio(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(b > 0, a / b, 0).to(right.real.dtype)
-
-    solution, residual, direction = torch.zeros_like(right), right, right
-    size = energy(residual, residual)
-    for _ in range(n_steps):
-        image = normal(direction)
-        step = ratio(size, energy(direction, image))
-        solution, residual = solution + step * direction, residual - step * image
-        before, size = size, energy(residual, residual)
-        direction = residual + ratio(size, before) * direction
-    return solution

@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
 from recon.networks.complex_images import (
-    CoilMaps,
     ComplexUNet,
     in_phase,
+    maps_estimate,
     measurement,
     resolve_phase,
     start_small,
@@ -42,7 +42,9 @@ class VarNet(nn.Module):
     Args:
         n_cascades: steps, each with weights of its own.
         widths: channels of each level of the regularisers, from the image down.
-        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil.
+        maps: where those of several coils come from: "learned", by that network; "espirit", without training
+            (:func:`recon.physics.coil_maps.espirit`); or "given", with k-space.
         form: "image" or "kspace".
         phase_correction: whether; None for yes, unless the sampling is alias_free.
         save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
@@ -51,8 +53,8 @@ class VarNet(nn.Module):
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade, an unknown form, phase correction with alias_free, or what the U-Net
-            refuses.
+        InputError: fewer than one cascade, an unknown form, unknown maps, phase correction with alias_free, or what the
+            U-Net refuses.
 
     Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
     et al., Magnetic Resonance in Medicine 79 (2018).
@@ -63,6 +65,7 @@ class VarNet(nn.Module):
         n_cascades: int = 12,
         widths: Sequence[int] = (18, 36, 72, 144, 288),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        maps: str = "learned",
         form: str = "image",
         phase_correction: bool | None = None,
         save_memory: bool = False,
@@ -78,9 +81,7 @@ class VarNet(nn.Module):
             nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
-        self.coil_maps = None
-        if maps_widths is not None:
-            self.coil_maps = CoilMaps(ComplexUNet(widths=maps_widths, **settings), save_memory)
+        self.coil_maps = maps_estimate(maps, maps_widths, settings, save_memory)
 
     @property
     def total_stride(self) -> int:
@@ -95,7 +96,7 @@ class VarNet(nn.Module):
                 multiples of the U-Nets' total stride.
             mask: bool ``(columns,)`` or ``(batch, columns)``.
             maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``; None to estimate those of
-                several coils from the calibration lines.
+                several coils from the calibration lines. They have root sum of squares 1.
 
         Returns:
             The complex image ``(batch, rows, columns)``.

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from recon.networks.complex_images import (
-    CoilMaps,
     ComplexUNet,
     in_phase,
+    maps_estimate,
     measurement,
     resolve_phase,
     start_small,
@@ -30,6 +30,7 @@ class ZeroFilledUNet(nn.Module):
     Args:
         widths: channels of each level of the U-Net, from the image down.
         maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         residual: add the zero-filled image to the U-Net's output.
         phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
         settings: sampling (stride, lpf, aps or alias_free) and more of the U-Nets: see
@@ -45,6 +46,7 @@ class ZeroFilledUNet(nn.Module):
         self,
         widths: Sequence[int] = (32, 64, 128, 256),
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
+        maps: str = "learned",
         residual: bool = True,
         phase_correction: bool | None = None,
         **settings: Any,
@@ -53,7 +55,7 @@ class ZeroFilledUNet(nn.Module):
         self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
         unet = ComplexUNet(widths=widths, residual=residual, jointly=jointly, **settings)
         (self.unet,) = start_small(nn.ModuleList([unet]))
-        self.coil_maps = None if maps_widths is None else CoilMaps(ComplexUNet(widths=maps_widths, **settings))
+        self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
     @property
     def total_stride(self) -> int:

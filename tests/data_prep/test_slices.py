@@ -252,8 +252,9 @@ def test_mri_keeps_padding_and_ct_does_not(tmp_path):
 
 
 def test_baselines_are_images_of_all_slices(dataset):
-    found = {key: list(images) for key, images in dataset.more_baselines(0)}
-    assert [dataset.baseline, *found] == list(dataset.baselines)
+    found = {key: list(images) for key, images in dataset.more_baselines(0, torch.device("cpu"))}
+    one_coil = dataset.n_coils(0) == 1
+    assert [dataset.baseline, *found] == [name for name in dataset.baselines if not (one_coil and name == "cg-sense")]
     for images in found.values():
         assert [image.shape for image in images] == [(1, *shape[:2]) for shape in dataset.shapes]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -86,12 +87,25 @@ def test_what_moves_before_the_acquisition_moves_the_image(evaluated):
     assert len(found["aps"]["margins"]["levels"]) == 2 * 2  # cascades and levels
 
 
-def test_what_is_of_images_alone_is_not_measured(evaluated, runs, capsys):
+def test_a_window_of_the_image_is_not_measured(evaluated, runs, capsys):
     _, found = evaluated
-    assert {"noise-0.1", "flip-vertical"} <= found["unet"].keys()
-    assert not {"noise-0.1", "flip-vertical", "realistic-shift", "photograph"} & found["aps"].keys()
-    said = refuse(capsys, evaluate.main, runs["aps"], "--protocols", "noise", "--out", runs["aps"] / "no")
-    assert said == "error: protocol noise cannot be measured of aps: leave it out"
+    assert "realistic-shift" in found["unet"].keys() - found["aps"].keys()
+    said = refuse(capsys, evaluate.main, runs["aps"], "--protocols", "realistic-shift", "--out", runs["aps"] / "no")
+    assert said == "error: protocol realistic-shift cannot be measured of aps: leave it out"
+
+
+CHANGED = ("noise-0.1", "flip-vertical", "flip-horizontal", "white-noise", "natural", "chest-ct")
+
+
+def test_changed_objects_are_acquired_and_leave_the_network_exact(evaluated):
+    _, found = evaluated
+    for protocol in CHANGED:
+        assert found["aps"][protocol]["nmse_eq_max"] < 1e-10
+        assert found["stride"][protocol]["nmse_eq_max"] > 1e-7, "control"
+        assert found["aps"][protocol]["n_cases"] == found["unet"][protocol]["n_cases"]
+    quality = {name: found["aps"][name]["psnr"]["mean"] for name in ("plain", "flip-vertical", "noise-0.1")}
+    assert quality["flip-vertical"] == pytest.approx(quality["plain"], abs=1.5)
+    assert quality["noise-0.1"] < quality["plain"]
 
 
 def test_all_runs_have_one_baseline(evaluated):
@@ -233,6 +247,7 @@ def test_rolled_in_training(tmp_path):
 BAD = {
     "not offered": (["--task=ct", "--network=varnet"], "unknown network of the task ct 'varnet'"),
     "no cascades": (["--network=varnet", "--network.n_cascades=0"], "n_cascades 0 leave nothing to unroll"),
+    "no cascades of MoDL": (["--network=modl", "--network.n_cascades=0"], "n_cascades 0 and n_cg_steps"),
     "a side": (["--network=modl", "--network.widths=[2,2,2,2,2]"], ".h5: k-space has 48 x 40 points, and its"),
     "image_size": (["--network=varnet", "--dataset.image_size=[32,32]"], "leave dataset.image_size out"),
     "no maps": (
@@ -266,6 +281,20 @@ def test_a_checkpoint_of_the_other_network(runs, tmp_path, capsys):
     (other / "config.yaml").write_bytes((runs["aps"] / "config.yaml").read_bytes())
     (other / "checkpoints" / "best.ckpt").write_bytes((runs["unet"] / "checkpoints" / "best.ckpt").read_bytes())
     assert "is a checkpoint of another network" in refuse(capsys, evaluate.main, other, "--out", tmp_path / "out")
+
+
+def test_a_varnets_run_whose_checkpoint_is_modls(runs, data, tmp_path, capsys):
+    modl = trained(data, tmp_path / "modl", "--network=modl", "--trainer.max_epochs=1")
+    other = tmp_path / "other"
+    shutil.copytree(runs["aps"], other)
+    for name in ("last", "best"):
+        shutil.copy(modl / "checkpoints" / f"{name}.ckpt", other / "checkpoints" / f"{name}.ckpt")
+    for main, *given in (
+        (evaluate.main, other, "--out", tmp_path / "out"),
+        (train.main, "--resume", other, "--trainer.max_epochs=3"),
+        (predict.main, other, data / "singlecoil_val", "--out", tmp_path / "files", "--device=cpu"),
+    ):
+        assert "is a checkpoint of another network" in refuse(capsys, main, *given)
 
 
 def test_several_coils_before_a_network_of_one(runs, tmp_path, capsys):

@@ -11,6 +11,7 @@ import torch
 
 from recon.errors import InputError
 from recon.physics import ct, mri
+from recon.physics.conjugate_gradients import cg_sense
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -96,6 +97,22 @@ def test_the_normal_operator_commutes_with_any_movement_only_without_maps():
     errors = [float((operator.normal(move(x)) - move(operator.normal(x))).norm()) for operator in operators]
     assert errors[0] < 1e-12
     assert errors[1] > 1e-2
+
+
+def test_cg_sense_is_numpys_solution_of_the_normal_equations():
+    """With as many steps as there are unknowns, against the matrix of A, column by column."""
+    n, m, weight = 3, 4, 0.05
+    maps, mask = unit_maps(2, 3, n, m), torch.tensor([[1, 0, 1, 1], [0, 1, 1, 0]]).bool()
+    y = random(2, 3, n, m)
+    found = cg_sense(y, mask, maps, weight, n_steps=2 * n * m)
+    for number in range(2):
+        operator = mri.FourierOperator(mask[number], maps[number])
+        a = operator(torch.eye(n * m, dtype=torch.complex128).view(-1, n, m)).flatten(1).T.numpy()
+        measured = mri.apply_mask(y[number], mask[number]).flatten().numpy()
+        expected = np.linalg.solve(a.conj().T @ a + weight * np.eye(n * m), a.conj().T @ measured)
+        np.testing.assert_allclose(found[number].flatten().numpy(), expected, rtol=1e-8, atol=1e-10)
+    early = cg_sense(y, mask, maps, weight, n_steps=2)
+    assert (early - found).norm() > 1e-3 * found.norm(), "control: too few steps"
 
 
 def test_what_does_not_fit():

@@ -64,6 +64,32 @@ def test_the_whole_chain_commutes_with_a_movement_before_the_acquisition(build, 
 
 
 @EVERY
+def test_estimated_maps_without_training_move_along(build):
+    full = measure(4)
+    assert error(network(build, maps="espirit"), full) < 1e-10
+    assert error(network(build, torch.float32, maps="espirit"), full.to(torch.complex64)) < 1e-5
+    assert error(network(build, maps="espirit", sampling="stride"), full) > 1e-4
+    assert not [name for name, _ in build(maps="espirit").named_parameters() if "coil_maps" in name]
+
+
+@EVERY
+def test_given_maps_are_taken_and_needed(build):
+    f, full = network(build, maps="given"), measure(3)
+    maps = torch.randn(2, 3, ROWS, COLUMNS, dtype=torch.complex128, generator=torch.Generator().manual_seed(3))
+    maps = maps / mri.rss(maps, 1).unsqueeze(1)
+    y, shift = mri.apply_mask(full, MASK), (3, -2)
+    moved = mri.apply_mask(mri.move_object(full, shift), MASK)
+    with torch.no_grad():
+        before = f(y, MASK, maps)
+        along, fixed = (f(moved, MASK, found) for found in (maps.roll(shift, (-2, -1)), maps))
+    expected = before.roll(shift, (-2, -1))
+    assert (along - expected).norm() < 1e-10 * before.norm()
+    assert (fixed - expected).norm() > 1e-4 * before.norm(), "control: maps that stay"
+    with pytest.raises(InputError, match="3 coils and the network no maps_widths"):
+        f(y, MASK)
+
+
+@EVERY
 def test_an_object_that_moves_under_fixed_coils_is_not_exact(build):
     maps = torch.randn(4, ROWS, COLUMNS, dtype=torch.complex128, generator=torch.Generator().manual_seed(3))
     maps = maps / mri.rss(maps, 0)
@@ -206,3 +232,7 @@ def test_what_cannot_work(build):
         MoDL(n_cg_steps=0)
     with pytest.raises(InputError, match="unknown form"):
         VarNet(form="wavelet")
+    with pytest.raises(InputError, match="unknown maps 'esprit'"):
+        build(maps="esprit")
+    with pytest.raises(InputError, match="maps of 20 columns do not fit a mask of 24"):
+        f(measure(2), MASK, torch.ones(2, ROWS, 20, dtype=torch.complex128))
