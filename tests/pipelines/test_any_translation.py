@@ -150,9 +150,10 @@ def test_refused_in_one_sentence(network, given, says, data, tmp_path, capsys):
 
 @pytest.mark.parametrize("task", ["mri", "ct"])
 def test_networks_of_magnitudes_have_neither(task, capsys):
-    said = refuse(capsys, train.main, f"--task={task}", "--sampling=alias_free")
+    unet = f"--task={task}", "--network=unet"
+    said = refuse(capsys, train.main, *unet, "--sampling=alias_free")
     assert "one of the networks complex_unet, varnet and modl" in said
-    assert "unknown option --network.align" in refuse(capsys, train.main, f"--task={task}", "--network.align=centroid")
+    assert "unknown option --network.align" in refuse(capsys, train.main, *unet, "--network.align=centroid")
 
 
 @pytest.mark.training
