@@ -14,6 +14,7 @@ from recon.errors import InputError, check_choice
 from recon.kernels.switches import prefers_channels_last
 from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
+from recon.networks.fused import is_watched
 from recon.networks.unet import UNet
 from recon.physics import mri
 from recon.physics.coil_maps import espirit
@@ -136,10 +137,16 @@ class CoilMaps(nn.Module):
         return maps / mri.rss(maps, 1).unsqueeze(1)
 
     def _of_images(self, images: Tensor) -> Tensor:
-        if not self.save_memory:
-            maps: Tensor = self.network(images)
-            return maps
-        return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
+        """All at once; or one by one to save memory, which on a CPU without gradients takes no longer.
+
+        Who watches layers, as for the margins, sees one call of each.
+        """
+        if torch.is_grad_enabled() and self.save_memory:
+            return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
+        if images.is_cpu and not torch.is_grad_enabled() and not is_watched(self.network):
+            return torch.cat([self.network(image) for image in images.split(1)])
+        maps: Tensor = self.network(images)
+        return maps
 
 
 class Espirit(nn.Module):

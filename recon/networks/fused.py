@@ -53,7 +53,9 @@ def run(network: UNet, level: int, x: Tensor) -> Tensor:
     components = upsample_components(network.ups[level], coarse) if isinstance(network.lowpass, nn.Identity) else None
     images = [fine] if components is not None else [fine, network.lowpass(network.ups[level](coarse))]
     shifts, pads = _shifts(network, phase, coarse), [_padding(decoder.conv_0)] * 4
-    return _convolve_twice(decoder, shift_join_pad(images, components, shifts, pads))
+    joined = [shift_join_pad(images, components, shifts, pads)]
+    del fine, coarse, images, components  # the largest that there are: they need not outlive what they became
+    return _convolve_twice(decoder, joined.pop())
 
 
 def _shifts(network: UNet, phase: Phase, coarse: Tensor) -> Tensor | None:
@@ -68,7 +70,7 @@ def _shifts(network: UNet, phase: Phase, coarse: Tensor) -> Tensor | None:
 
 def _can_fuse(block: Any, x: Tensor) -> bool:
     """Whether :func:`_convolve_twice` computes what the block does."""
-    if type(block) is not TwoConv or _is_watched(block):
+    if type(block) is not TwoConv or is_watched(block):
         return False
     parts: tuple[Any, Any] = (block.conv_0, block.conv_1)
     known = all(_is_known(part.conv) and can_fuse(x, part.adn.N, part.adn.A) for part in parts)
@@ -86,7 +88,7 @@ def _drops(adn: Any) -> bool:
     return dropout is not None and adn.training and dropout.p > 0
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
     """Whether a hook waits on it or inside it, for which the modules must run one by one."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return _has_any_global_hook() or any(getattr(m, name) for m in module.modules() for name in hooks)
@@ -99,15 +101,16 @@ def _padding(part: Any) -> int:
 
 def _convolve_twice(block: Any, x: Tensor) -> Tensor:
     """A block of two convolutions on its input, padded by :func:`_padding` of the first."""
-    return _convolve(block.conv_1, _convolve(block.conv_0, x, pad=_padding(block.conv_1)), pad=0)
+    x = _convolve(block.conv_0, x, pad=_padding(block.conv_1))
+    return _convolve(block.conv_1, x, pad=0)
 
 
 def _convolve(part: Any, x: Tensor, pad: int) -> Tensor:
     """Convolution, normalisation and activation of x, which is padded already; with a ``pad`` for the next one."""
     conv = part.conv
     padding = 0 if is_circular(conv) else conv.padding
-    y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
-    return normalise_activate(y, part.adn.N, part.adn.A, pad)
+    x = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
+    return normalise_activate(x, part.adn.N, part.adn.A, pad)
 
 
 def upsample_components(up: nn.Module, x: Tensor) -> Tensor | None:
@@ -121,7 +124,7 @@ def upsample_components(up: nn.Module, x: Tensor) -> Tensor | None:
         ``(batch, 4 out_channels, rows, columns)`` in pixel_shuffle's order, ``up(x) == pixel_shuffle(components, 2)``;
         or None where there are no kernels that take it so, or another up-sampling.
     """
-    if not has_kernels(x) or _is_watched(up):
+    if not has_kernels(x) or is_watched(up):
         return None
     transposed = getattr(up, "deconv", None)
     if not isinstance(transposed, nn.ConvTranspose2d) or not is_unmodified(transposed):
