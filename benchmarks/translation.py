@@ -45,7 +45,7 @@ def unet(name: str, data: Data) -> nn.Module:
         torch.manual_seed(data.seed)
         network = UNETS[name]()
         for parameter in network.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape)
+            parameter.add_(0.02 * torch.randn(parameter.shape))
     return network.to(data.device)
 
 

@@ -18,6 +18,7 @@ from data_prep import Sample, center_crop, generator, stable_seed
 from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.any_shift import any_shift
+from pipelines.reconstruction.local_change import local_change
 from pipelines.reconstruction.physical_shift import physical_shift
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -30,7 +31,7 @@ from recon.metrics.quality import WINDOW as SSIM_WINDOW
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
 OF_IMAGES = ("noise", "flip", "outside", "realistic-shift")  # they change the input as an image, not the measurement
-OF_MEASUREMENTS = ("any-shift",)  # they need k-space, and complex images
+OF_MEASUREMENTS = ("any-shift", "local-change")  # they need k-space, and complex images
 
 
 Item = TypeVar("Item")
@@ -150,6 +151,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "outside": outside,
     "physical-shift": physical_shift,
     "realistic-shift": realistic_shift,
+    "local-change": local_change,
     "margins": margins,
 }
 
