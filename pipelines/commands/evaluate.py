@@ -48,9 +48,10 @@ protocols of reconstruction:
   outside          equivariance on white noise, photographs and other modalities' images
   physical-shift   the object moves before the acquisition, by whole pixels and fractions of one
   realistic-shift  new content enters at the border; compared on the interior
+  local-change     a bright spot is added near the border: how much the rest of the image changes
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
   (noise, flip, outside and realistic-shift change the input as an image: not for networks that get k-space, and
-  any-shift is for those alone)
+  any-shift and local-change are for those alone)
 protocols of classifiers:
   plain            accuracy, overall and by class, and what is confused with what
   circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image

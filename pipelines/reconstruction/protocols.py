@@ -19,6 +19,7 @@ from pipelines.measuring.rows import Row, finite_or_empty
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction.any_shift import any_shift
 from pipelines.reconstruction.changed import flipped, noisy
+from pipelines.reconstruction.local_change import local_change
 from pipelines.reconstruction.physical_shift import physical_shift
 from pipelines.reconstruction.qualities import ImageQuality, VolumeQuality, quality_of
 from pipelines.reconstruction.subjects import Inference, Subject, infer
@@ -32,7 +33,7 @@ BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
 OF_CHANGED_OBJECTS = ("noise", "flip", "outside")  # of measurements, for data that can be acquired anew
 OF_IMAGES = ("realistic-shift",)  # cuts windows out of the image, which nothing measured: for networks of images alone
-OF_KSPACE = ("any-shift",)  # it needs k-space, and complex images
+OF_KSPACE = ("any-shift", "local-change")  # they need k-space, and complex images
 
 
 Item = TypeVar("Item")
@@ -151,6 +152,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "outside": outside,
     "physical-shift": physical_shift,
     "realistic-shift": realistic_shift,
+    "local-change": local_change,
     "margins": margins,
 }
 

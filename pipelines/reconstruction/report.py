@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipelines.measuring.rows import Row
 from pipelines.reconstruction.answer import answer
 from pipelines.reconstruction.collected import Collected, Example, ReconstructionFindings
+from pipelines.reconstruction.motion import motion
 from pipelines.reconstruction.pictures import pictures
-from pipelines.reconstruction.sections import motion, outside_training, quality, shift_equivariance
+from pipelines.reconstruction.sections import outside_training, quality, shift_equivariance
 from pipelines.reports.background import differences, title, training, what_was_run
 from pipelines.reports.facts import RunFacts
 from pipelines.reports.margins import phase_margins

@@ -8,24 +8,13 @@ from collections import defaultdict
 
 import numpy as np
 
-from pipelines.reconstruction.collected import Cases, ReconstructionFindings, protocol_name
+from pipelines.reconstruction.collected import ReconstructionFindings, protocol_name
 from pipelines.reconstruction.columns import QUALITY, ShiftColumn, by_protocol, by_run, share
 from pipelines.reports import figures
 from pipelines.reports.drawing import log_scale
-from pipelines.reports.page import Block, Cell, Details, Facts, Figure, Image, Panel, Section, Table, Words
+from pipelines.reports.page import Block, Cell, Details, Figure, Image, Panel, Section, Table
 from pipelines.reports.tables import Column, decimals, error, short
 
-STEPS = {
-    "nmse_eq_input": ("input", "The moved object, acquired again, against T x: before any network."),
-    "nmse_eq_network": ("network alone", "f(T x) against T f(x): the network's own error."),
-    "nmse_eq_acquisition": (
-        "with acquisition",
-        "The moved object, acquired again, the normalisation held: adds new content at the crop's border and what "
-        "a fraction of a pixel changes.",
-    ),
-    "nmse_eq": ("with normalisation", "The same with the moved slice's own normalisation, as it happens."),
-}
-MOVES = {"whole": "whole pixels", "fractional": "fractions of a pixel"}
 SPREAD = "the range (line) and the middle half (bar)"
 
 
@@ -99,7 +88,8 @@ def shift_equivariance(findings: ReconstructionFindings) -> Section:
     return Section("Shift equivariance", text if blocks else "", blocks)
 
 
-def _error_columns(protocol: str) -> list[Column]:
+def error_columns(protocol: str) -> list[Column]:
+    """The figures of a protocol's errors."""
     return [
         ShiftColumn("NMSE_eq, mean", (protocol, "nmse_eq_mean"), error, -1),
         ShiftColumn("NMSE_eq, worst", (protocol, "nmse_eq_max"), error, -1),
@@ -114,7 +104,7 @@ def _error_columns(protocol: str) -> list[Column]:
 def _shift_table(findings: ReconstructionFindings, protocol: str, caption: str) -> Table:
     runs = findings.having(protocol, "n_cases")
     columns = [
-        *_error_columns(protocol),
+        *error_columns(protocol),
         Column("Ties", (protocol, "n_ties"), str),
         Column("NMSE_eq undefined", (protocol, "n_blank"), str),
     ]
@@ -218,85 +208,3 @@ def _by_input(findings: ReconstructionFindings, protocols: list[str]) -> Figure:
     image = Image(drawing, "NMSE_eq by input and run; the marks are the worst values of the table above")
     caption = f"NMSE_eq over all images and shifts: the worst (mark), {SPREAD}."
     return Figure([Panel([image])], caption, findings.series)
-
-
-def motion(findings: ReconstructionFindings) -> Section:
-    """The object moves before the acquisition, step by step; and new content enters the field of view."""
-    blocks: list[Block] = []
-    moves = {move: title for move, title in MOVES.items() if findings.having("physical-shift", move)}
-    if moves:
-        blocks.append(Facts(list(STEPS.values())))
-    for move, title in moves.items():
-        columns = [
-            Column(f"{step[0].capitalize()}, {word}", ("physical-shift", move, f"{metric}_{end}"), error)
-            for metric, step in STEPS.items()
-            for word, end in (("mean", "mean"), ("worst", "max"))
-        ]
-        caption = f"Moved by {title} before the acquisition: NMSE_eq of each step."
-        blocks.append(by_run(findings, findings.having("physical-shift", move), columns, caption))
-    if moves:
-        panels = [_steps(findings, move, title) for move, title in moves.items()]
-        blocks.append(Figure(panels, f"NMSE_eq of each step: the median (mark), {SPREAD}.", findings.series))
-    notes = [findings.get(series.name, "physical-shift", "note") for series in findings.series]
-    if any(notes):
-        blocks.append(Words(list(dict.fromkeys(note for note in notes if note))))
-    blocks += _between_pixels(findings)
-    runs = findings.having("realistic-shift", "n_cases")
-    if runs:
-        caption = (
-            "Realistic shift: the field of view moves, new content enters at its border, and the interior is compared. "
-            "No network with a large receptive field can be exact here."
-        )
-        columns = [*_error_columns("realistic-shift"), Column("Pairs", ("realistic-shift", "n_cases"), str)]
-        blocks.append(by_run(findings, runs, columns, caption + findings.shaded("the best")))
-    text = (
-        "Circular shifts test the network alone. A patient who moves also changes what is measured. Compared are the "
-        "pixels in view before and after; T by a fraction of a pixel is the Fourier shift."
-    )
-    return Section("When the patient moves", text if blocks else "", blocks)
-
-
-def _between_pixels(findings: ReconstructionFindings) -> list[Block]:
-    """The errors of networks that give complex images, moved by fractions of a pixel, and against the shift."""
-    blocks: list[Block] = []
-    runs = findings.having("any-shift", "n_cases")
-    if runs:
-        caption = (
-            "Moved by quarters and tenths of a pixel before the acquisition: complex images, before the magnitude; of "
-            "networks that get k-space."
-        )
-        columns = [
-            ShiftColumn("NMSE_eq, mean", ("any-shift", "nmse_eq_mean"), error, -1),
-            ShiftColumn("NMSE_eq, worst", ("any-shift", "nmse_eq_max"), error, -1),
-            Column("Pairs", ("any-shift", "n_cases"), str),
-            Column("Ties", ("any-shift", "n_ties"), str),
-        ]
-        blocks.append(by_run(findings, runs, columns, caption + findings.shaded("the best")))
-    lines = {
-        series.number: [(float(t), value) for t, value in found.items()]
-        for series in findings.series
-        if (found := findings.get(series.name, "shift-curve"))
-    }
-    if lines:
-        label = "NMSE_eq, worst"
-        drawing = figures.curves("shift-curve", lines, label, True, "shift along both axes (pixels)")
-        panel = Panel([Image(drawing, "NMSE_eq against the shift in tenths of a pixel, for each run")])
-        blocks.append(Figure([panel], "The same against the shift: the worst of the middle slices.", findings.series))
-    return blocks
-
-
-def _steps(findings: ReconstructionFindings, move: str, title: str) -> Panel:
-    values = {
-        series.number: {
-            step: _of_moves(findings.rows.cases(series.name, "physical-shift", metric), move)
-            for metric, (step, _) in STEPS.items()
-        }
-        for series in findings.series
-    }
-    drawing = figures.spread_plot(f"steps-{move}", values, [step for step, _ in STEPS.values()], "NMSE_eq", dot=0.5)
-    return Panel([Image(drawing, f"NMSE_eq by step and run, moved by {title}")], f"Moved by {title}")
-
-
-def _of_moves(found: Cases, move: str) -> list[float]:
-    whole = (found.shifts == found.shifts.round()).all(1)
-    return found.values[whole == (move == "whole")].tolist()

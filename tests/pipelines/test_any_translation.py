@@ -10,10 +10,15 @@ import pytest
 import torch
 import yaml
 
+from data_prep import Sample
 from pipelines.commands import evaluate, predict, train
-from pipelines.runs.checkpoints import read_checkpoint
+from pipelines.measuring.settings import Settings
+from pipelines.reconstruction.local_change import local_change
+from pipelines.reconstruction.subjects import Subject, infer
+from pipelines.runs.checkpoints import build_task, read_checkpoint
 from pipelines.runs.config import parse
 from pipelines.runs.open import open_run
+from pipelines.tasks import open_dataset
 from recon import Centred
 from tests.data_prep.files import write_dataset
 from tests.pipelines.test_bad_input import refuse
@@ -52,7 +57,7 @@ def runs(data, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def evaluated(runs, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    protocols = ["plain", "equivariance", "any-shift", "physical-shift"]
+    protocols = ["plain", "equivariance", "any-shift", "physical-shift", "local-change"]
     given = [*map(str, runs.values()), "--protocols", *protocols, "--shifts=4", "--max-shift=5", "--devices=cpu"]
     assert evaluate.main([*given, f"--out={out}"]) == 0
     return out, json.loads((out / "summary.json").read_text())["runs"]
@@ -77,6 +82,28 @@ def test_moved_by_fractions_of_a_pixel(evaluated):
     assert found["aps"]["equivariance"]["nmse_eq_max"] < 1e-8
 
 
+@torch.no_grad()
+def test_a_spot_elsewhere(evaluated, data):
+    """Of a network that changes nothing, what the spot's own aliases are; of a full measurement, nothing."""
+    _, found = evaluated
+    for name in VARIANTS:
+        assert found[name]["local-change"]["nmse_rest_input"]["mean"] > 0
+        assert found[name]["local-change"]["nmse_rest"]["n"] == 2
+    config = parse(["--task=mri", f"--data={data}", *TINY, "--sampling=alias_free", "--network.maps_widths=null"])
+    task, dataset = build_task(config).eval(), open_dataset(config, "val")  # its last layer is 0 at the start
+    full = [dataset[0]._replace(mask=torch.ones(40, dtype=torch.bool))]
+    subject = Subject(task, dataset, "file0", 0)
+    given = [*subject.samples[:1], *(Sample(*(part[None] for part in sample)) for sample in full)]
+    rows = []
+    for sample in given:
+        subject.samples, subject.inferences = [sample], [infer(task, sample, "file0")]
+        subject.names = ["file0"]
+        rows.append({row.metric: row.value for row in local_change(subject, Settings())})
+    masked, whole = rows
+    assert masked["nmse_rest"] == pytest.approx(masked["nmse_rest_input"], rel=0.05)
+    assert whole["nmse_rest_input"] < 1e-3 * masked["nmse_rest_input"]
+
+
 def test_the_rows_and_the_page(evaluated, capsys):
     out, found = evaluated
     lines = (out / "results.csv").read_text().splitlines()
@@ -91,6 +118,7 @@ def test_the_rows_and_the_page(evaluated, capsys):
     page = (out / "report.html").read_text()
     assert "Worst NMSE_eq of complex images moved by quarters and tenths of a pixel" in page
     assert "shift along both axes (pixels)" in page
+    assert "Local change: a bright spot" in page
 
 
 def test_the_alignment_is_recorded_and_resumed(runs, data, tmp_path):
