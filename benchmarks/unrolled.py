@@ -60,9 +60,9 @@ class Theirs(nn.Module):
         return magnitude
 
 
-def ours(n_cascades: int, form: str = "kspace", **settings: bool) -> nn.Module:
+def ours(n_cascades: int, form: str = "kspace", save_memory: bool = False) -> nn.Module:
     """Our VarNet; the magnitude of its complex image is taken by who runs it."""
-    return VarNet(n_cascades=n_cascades, form=form, sampling="aps", **settings)
+    return VarNet(n_cascades=n_cascades, form=form, save_memory=save_memory, sampling="aps")
 
 
 VARNETS: dict[str, Callable[[int], nn.Module]] = {

@@ -70,7 +70,7 @@ def normalise_back(
 def _means(sums: np.ndarray, over: str, n_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """The means of the two sums over each sample, or over all, ``(batch or 1, channel)``."""
     means = sums.sum(1) / n_pixels
-    return tuple((means if over == "plane" else means.mean(0, keepdims=True)).transpose(1, 0, 2))  # type: ignore
+    return tuple((means if over == "plane" else means.mean(0, keepdims=True)).transpose(1, 0, 2))
 
 
 @_inner
