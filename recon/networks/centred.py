@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recon.physics.movement import centroid, move_image, move_kspace
+from recon.physics.movement import centroid, move_image, move_kspace, move_maps
 
 
 class Centred(nn.Module):
@@ -14,11 +14,10 @@ class Centred(nn.Module):
 
     t is read from the calibration lines (:func:`recon.physics.movement.centroid`) and moves with the object by any real
     number of pixels, so that f commutes with every movement before the acquisition whatever g is, trained or not.
-    Several coils must move along with the object, and given maps are handed to g as they are, so for several coils g
-    should estimate its own.
+    Several coils, and maps that are given, must move along with the object; g gets the maps in its own frame.
 
     Args:
-        network: g, called as ``network(kspace, mask, ...)``; gives images ``(batch, rows, columns)``.
+        network: g, called as ``network(kspace, mask)`` or ``network(kspace, mask, maps)``; gives images ``(batch, rows, columns)``.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -35,14 +34,14 @@ class Centred(nn.Module):
         """What estimates the network's coil maps, if anything does."""
         return getattr(self.network, "coil_maps", None)
 
-    def forward(self, kspace: Tensor, mask: Tensor, *others: Any, **named: Any) -> Tensor:
+    def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None, **others: Any) -> Tensor:
         """Reconstruct.
 
         Args:
             kspace: complex ``(batch, coil, rows, columns)``.
             mask: bool ``(columns,)`` or ``(batch, columns)``, with calibration lines.
+            maps: complex ``(coil, rows, columns)`` or ``(batch, coil, rows, columns)``, handed on where they are given.
             others: what else the network takes.
-            named: the same by name.
 
         Returns:
             What the network gives, at the object's place. A real image loses its Nyquist frequencies.
@@ -51,4 +50,5 @@ class Centred(nn.Module):
             InputError: the mask has no calibration lines.
         """
         position, _ = centroid(kspace.detach(), mask)
-        return move_image(self.network(move_kspace(kspace, -position), mask, *others, **named), position)
+        given = () if maps is None else (move_maps(maps.expand_as(kspace), -position),)
+        return move_image(self.network(move_kspace(kspace, -position), mask, *given, **others), position)

@@ -11,7 +11,7 @@ from recon import AliasFreeUNet, Centred, InputError, MoDL, VarNet, ZeroFilledUN
 from recon.layers import use_kernels
 from recon.layers.spectrum import Quadratic, resample
 from recon.physics import mri
-from recon.physics.movement import centroid, move_image, move_kspace
+from recon.physics.movement import centroid, move_image, move_kspace, move_maps
 
 WIDTHS = (4, 6, 8)
 SIZES = [(64, 64), (96, 80), (24, 20)]  # the last with odd sides at its coarsest level
@@ -294,3 +294,19 @@ def test_centred_learns():
     full, mask = acquisition((24, 20))
     f(full.to(torch.complex64), mask).abs().square().sum().backward()
     assert all(p.grad is not None for p in f.parameters())
+
+
+@torch.no_grad()
+def test_centred_takes_given_maps_along():
+    full, mask = acquisition((24, 20), n_coils=3)
+    maps = move_kspace(full, torch.zeros(2, 2)).roll(1, 0)  # of any phase and place
+    maps = maps / mri.rss(maps, 1).unsqueeze(1)
+    shift = torch.tensor([[3.5, -1.25], [0.3, 2.0]], dtype=torch.float64)
+    moved = move_kspace(full, shift)
+    for f, exact in (
+        (Centred(awake(VarNet(1, WIDTHS, None, sampling="stride"))), True),
+        (awake(VarNet(1, WIDTHS, None, sampling="stride")), False),
+    ):
+        before = f(mri.apply_mask(full, mask), mask, maps)
+        after = f(mri.apply_mask(moved, mask), mask, move_maps(maps, shift))
+        assert bool((after - move_image(before, shift)).norm() < 1e-10 * after.norm()) is exact
