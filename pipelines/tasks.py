@@ -86,7 +86,7 @@ OF_KSPACE = {
         magnitude_of,
         measured=True,
         alignable=True,
-        older={"phase_correction": False},
+        older={"phase_correction": False, "maps": "learned"},
     )
     for name, build in (("complex_unet", ZeroFilledUNet), ("varnet", VarNet), ("modl", MoDL))
 }

@@ -17,7 +17,8 @@ class Centred(nn.Module):
     Several coils, and maps that are given, must move along with the object; g gets the maps in its own frame.
 
     Args:
-        network: g, called as ``network(kspace, mask)`` or ``network(kspace, mask, maps)``; gives images ``(batch, rows, columns)``.
+        network: g, called as ``network(kspace, mask)`` or, with maps that are given, ``network(kspace, mask, maps)``;
+            gives images ``(batch, rows, columns)``.
     """
 
     def __init__(self, network: nn.Module) -> None:

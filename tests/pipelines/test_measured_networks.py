@@ -310,12 +310,13 @@ def test_every_network_is_measured_at_the_end(data):
         assert set(RECONSTRUCTION.at_the_end) <= set(RECONSTRUCTION.usable_protocols(dataset))
 
 
-def test_a_run_of_before_the_phase_correction_keeps_the_phase(runs, tmp_path):
+def test_a_run_of_before_keeps_the_phase_and_its_maps(runs, tmp_path):
     text = (runs["aps"] / "config.yaml").read_text()
     assert load(runs["aps"] / "config.yaml").network.phase_correction is True, "written out, not null"
     old = tmp_path / "config.yaml"
-    old.write_text("".join(line for line in text.splitlines(True) if "phase_correction" not in line))
-    assert load(old).network.phase_correction is False
+    lacking = ("  phase_correction:", "  maps:")
+    old.write_text("".join(line for line in text.splitlines(True) if not line.startswith(lacking)))
+    assert (load(old).network.phase_correction, load(old).network.maps) == (False, "learned")
 
 
 def test_an_alias_free_network_keeps_the_phase(data, capsys):
