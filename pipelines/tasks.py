@@ -81,7 +81,7 @@ IMAGE_NETWORKS = {"unet": NetworkEntry(UNet, GIVEN_TO_UNETS)}
 OF_KSPACE = {
     name: NetworkEntry(
         build,
-        frozenset({"network", "jointly"}),
+        frozenset({"network", "jointly", "correction"}),
         measurement_of,
         magnitude_of,
         measured=True,

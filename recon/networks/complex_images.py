@@ -36,6 +36,7 @@ class ComplexUNet(nn.Module):
     Args:
         network: from 2 to 2 real channels; None for a U-Net of the settings.
         jointly: one deviation for both parts.
+        correction: what comes out is to be added to an image or taken from it, so that no mean is added.
         sampling: of the U-Net: stride, lpf, aps or alias_free, which has none of the next five settings.
         blur: size of the U-Net's blur; None for that of the sampling.
         norm: "instance" (None) or "batch".
@@ -54,6 +55,7 @@ class ComplexUNet(nn.Module):
         self,
         network: nn.Module | None = None,
         jointly: bool = False,
+        correction: bool = False,
         sampling: str = "aps",
         blur: int | None = None,
         norm: str | None = None,
@@ -63,7 +65,7 @@ class ComplexUNet(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        self.jointly = jointly
+        self.jointly, self.correction = jointly, correction
         self.band_limited = sampling == "alias_free"
         given = {"blur": blur, "norm": norm, "activation": activation, "padding": padding, "criterion": criterion}
         settings |= {key: value for key, value in given.items() if value is not None}
@@ -91,7 +93,8 @@ class ComplexUNet(nn.Module):
         if not prefers_channels_last(planes):
             planes = planes.contiguous()
         y = self.network(planes).permute(0, 2, 3, 1) * deviation
-        return torch.view_as_complex(y.contiguous()) + mean
+        y = torch.view_as_complex(y.contiguous())
+        return y if self.correction else y + mean
 
 
 def _unet(sampling: str, settings: dict[str, Any]) -> nn.Module:

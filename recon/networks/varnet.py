@@ -77,8 +77,9 @@ class VarNet(nn.Module):
         check_choice("form", form, FORMS)
         self.form, self.save_memory = form, save_memory
         self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
+        of_unets = settings | {"jointly": jointly, "correction": jointly or settings.get("sampling") == "alias_free"}
         self.regularisers = start_small(
-            nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_cascades))
+            nn.ModuleList(ComplexUNet(widths=widths, **of_unets) for _ in range(n_cascades))
         )
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = maps_estimate(maps, maps_widths, settings, save_memory)
