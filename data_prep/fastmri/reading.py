@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ class VolumeReader:
     def __init__(self, challenge: str) -> None:
         self.has_coils = N_DIMS[challenge] == 4
         self._files = OpenFiles()
+        self._maps: tuple[Path, Tensor | None] | None = None  # of the last volume
 
     def kspace(self, volume: Volume, s: int) -> Tensor:
         """Read a slice's k-space, (rows, columns) or (coils, rows, columns), complex64.
@@ -55,6 +58,11 @@ class VolumeReader:
         """
         if volume.n_coils == 1:
             return None
+        if self._maps is None or self._maps[0] != volume.path:
+            self._maps = volume.path, self._read_maps(volume)
+        return self._maps[1]
+
+    def _read_maps(self, volume: Volume) -> Tensor | None:
         expected = (volume.n_coils, *volume.kspace_size)
         with open_volume(volume.path) as file:
             found = find_dataset(file, "sensitivity_maps", volume.path)

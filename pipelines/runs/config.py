@@ -175,19 +175,25 @@ def load(path: Path) -> Namespace:
         InputError: the file is missing or is not a configuration of ours.
     """
     try:
-        return parse(["--config", str(path), *_of_older_versions(path)])
+        return parse(recorded(path))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
-def _of_older_versions(path: Path) -> list[str]:
-    """Flags for the keys of a network that an older version did not record."""
+def recorded(path: Path) -> list[str]:
+    """The arguments that a run folder's config.yaml stands for, with keys of its network that its version did not know.
+
+    Raises:
+        InputError: the file cannot be read, or is no YAML.
+    """
+    flags = ["--config", str(path)]
     content = _read_yaml(path)
     network, row = content.get("network"), TASKS.get(str(content.get("task")))
     if row is None or not isinstance(network, dict) or network.get("name") not in row.networks:
-        return []
+        return flags
     older = row.networks[network["name"]].older
-    return [f"--network.{key}={json.dumps(value)}" for key, value in older.items() if key not in network]
+    words = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in older.items())
+    return flags + [f"--network.{key}={word}" for key, word in words if key not in network]
 
 
 def settings_of(config: Namespace) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from pipelines.measuring.kind import AnyRun, Run
 from pipelines.measuring.settings import Settings
 from pipelines.runs.checkpoints import build_task, load_weights, read_state
 from pipelines.runs.checks import check_limits, one_line, open_data
-from pipelines.runs.config import given_options, load, parse, settings_of
+from pipelines.runs.config import given_options, load, parse, recorded, settings_of
 from pipelines.runs.hyperparameters import log_hyperparameters
 from pipelines.runs.resume import check_changes, check_state
 from pipelines.runtime.nested import Tree, Value
@@ -140,7 +140,7 @@ def configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
         resumed_from = load(path)
         if given_options(argv).get("task", resumed_from.task) != resumed_from.task:
             raise InputError(f"{resume} is a run of the task {resumed_from.task}: leave out --task")
-        config = parse(["--config", str(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
+        config = parse([*recorded(path), *(token for i, token in enumerate(argv) if not _is_resume(argv, i))])
         if config.out is not None:
             raise InputError("--resume goes on in the run's own folder: leave out --out")
         check_changes(resumed_from, config)

@@ -45,7 +45,9 @@ def quadratic(x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes:
         a, b = linear.view(-1, 1, 1), square.view(-1, 1, 1)
         y = fine * torch.addcmul(a, b, fine)
         return tuple(_by_matrices(y, size) for size in sizes)
-    outputs: tuple[Tensor, ...] = _Quadratic.apply(x, linear, square, tuple(fine_size), tuple(map(tuple, sizes)))
+    outputs: tuple[Tensor, ...] = _Quadratic.apply(
+        x, linear, square, tuple(fine_size), tuple(map(tuple, sizes)), torch.is_grad_enabled()
+    )
     return outputs
 
 
@@ -127,12 +129,14 @@ class _Quadratic(torch.autograd.Function):
     """Keeps the fine grid of each plane for the backward pass, and nothing else."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes: Sequence[Size]) -> Any:
+    def forward(
+        ctx: Any, x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes: Sequence[Size], learns: bool
+    ) -> Any:
         old, n_planes = x.shape[2:], prod(x.shape[:2])
         fine = _Half(x, old, fine_size)
         coarse = [_Half(x, old, size) for size in sizes]
         outputs = [x.new_empty(n_planes, *size) for size in sizes]
-        wanted = any(ctx.needs_input_grad)
+        wanted = learns and any(ctx.needs_input_grad)
         kept = x.new_empty(n_planes, *fine_size) if wanted else None
         for number, (plane, a, b) in enumerate(zip(x.flatten(0, 1), *_of_planes(len(x), linear, square), strict=True)):
             v = fine.plane(_to_half(plane, fine.keep[1] + 1))
@@ -166,7 +170,7 @@ class _Quadratic(torch.autograd.Function):
             result[number] = coarse.plane(_to_half(v.mul(2 * b).add_(a).mul_(g), n_frequencies))
         scale = prod(old) / prod(fine_size)
         sums = (part.view(ctx.shape[:2]).sum(0) * scale for part in (of_linear, of_square))
-        return result.view(ctx.shape), *sums, None, None
+        return result.view(ctx.shape), *sums, None, None, None
 
 
 def _add(spectrum: Tensor, target: Tensor, keep: tuple[int, int]) -> None:

@@ -236,6 +236,7 @@ def resolve_phase(phase_correction: bool | None, sampling: str) -> bool:
     """
     if phase_correction and sampling == "alias_free":
         raise InputError(
-            "phase_correction is not exact between the pixels, as sampling alias_free is: choose one of them"
+            "phase_correction is not exact between the pixels, as sampling alias_free is: set it to false, or take "
+            "another sampling"
         )
     return sampling != "alias_free" if phase_correction is None else phase_correction

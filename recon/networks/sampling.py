@@ -50,7 +50,7 @@ def resolve_blur(sampling: str, blur: int | None) -> int:
     """
     if sampling == "alias_free":
         raise InputError(
-            "sampling alias_free is a network of its own, AliasFreeUNet, and for complex images: take it, or "
+            "sampling alias_free is a network of its own, AliasFreeUNet, and for complex images: take it, or for MRI "
             f"one of the networks complex_unet, varnet and modl, or sampling {', '.join(VARIANTS)}"
         )
     check_choice("sampling", sampling, VARIANTS)

@@ -53,8 +53,8 @@ class VarNet(nn.Module):
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade, an unknown form, unknown maps, phase correction with alias_free, or what the
-            U-Net refuses.
+        InputError: fewer than one cascade, an unknown form, unknown maps, phase correction with alias_free, batch norm
+            with save_memory, or what the U-Net refuses.
 
     Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
     et al., Magnetic Resonance in Medicine 79 (2018).
@@ -75,6 +75,8 @@ class VarNet(nn.Module):
         if n_cascades < 1:
             raise InputError(f"n_cascades {n_cascades} leave nothing to unroll: give 1 or more")
         check_choice("form", form, FORMS)
+        if save_memory and settings.get("norm") == "batch":
+            raise InputError("save_memory runs each norm twice, which norm batch would count twice: take norm instance")
         self.form, self.save_memory = form, save_memory
         self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
         of_unets = settings | {"jointly": jointly, "correction": jointly or settings.get("sampling") == "alias_free"}

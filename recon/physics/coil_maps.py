@@ -12,6 +12,7 @@ from recon.physics.mri import apply_mask, calibration_mask, ifft2c
 CALIBRATION = 24  # rows and columns of k-space's centre that are looked at
 KERNEL = 6  # rows and columns of the windows
 THRESHOLD = 0.02  # of the largest singular value: signals well above it count, noise well below does not
+START = 1e-3  # of the largest value: where there is less, the power iteration starts from the virtual coil
 N_STEPS = 30  # of the power iteration, which starts near its end
 ELEMENTS = 2**22  # of the matrices at once
 
@@ -25,7 +26,7 @@ def espirit(kspace: Tensor, mask: Tensor) -> Tensor:
     which P = C (C + t^2 s^2)^-1 projects, C = B B^H, s^2 its largest eigenvalue and t = 0.02. The paper cuts the
     singular values at t s; here they fade, so that rounding cannot move one across. At a pixel r, P becomes the matrix
     G(r) of coils by coils, and the maps are its first eigenvector: a fixed number of steps of v <- G v / |G v|, from
-    the image of the calibration lines.
+    the image of the calibration lines and a little of the virtual coil below, so that rounding decides nowhere.
 
     Each pixel's phase is chosen so that the first virtual coil, the principal component of the calibration lines over
     the coils, has a real and positive sensitivity; the largest entry of that component is real and positive.
@@ -60,9 +61,9 @@ def _maps(kspace: Tensor, lines: Tensor) -> Tensor:
     region = measured.narrow(1, kspace.shape[1] // 2 - height // 2, height).narrow(2, left, width).to(torch.complex128)
     kernel = min(KERNEL, height), min(KERNEL, width // 2 + 1)
     lags = _lags(_projection(region, kernel), kernel).to(kspace.dtype)
-    image = ifft2c(measured)
-    maps = _eigenvectors(lags, image / _positive(image.abs().amax()))
-    maps = maps * _phase((_virtual_coil(region).to(maps.dtype)[:, None, None].conj() * maps).sum(0)).conj()
+    image, virtual = ifft2c(measured), _virtual_coil(region).to(kspace.dtype)[:, None, None]
+    maps = _eigenvectors(lags, image / _positive(image.abs().amax()) + START * virtual)
+    maps = maps * _phase((virtual.conj() * maps).sum(0)).conj()
     return _unit(maps)
 
 

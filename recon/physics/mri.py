@@ -122,7 +122,7 @@ def calibration_mask(mask: Tensor) -> Tensor:
     columns = mask.shape[-1]
     centre = columns // 2
     if not mask[..., centre].all():
-        raise InputError("the mask has no calibration lines (its centre was not measured): give the coil maps")
+        raise InputError("the mask has no calibration lines: its centre was not measured")
     left = mask[..., :centre].flip(-1).long().cumprod(-1).sum(-1)
     right = mask[..., centre:].long().cumprod(-1).sum(-1)
     n_lines = (2 * torch.minimum(left, right)).clamp_min(1)[..., None]

@@ -20,6 +20,7 @@ from pipelines.reconstruction.kind import RECONSTRUCTION
 from pipelines.reconstruction.task import denormalise, shifted
 from pipelines.runs.checkpoints import build_task, read_checkpoint
 from pipelines.runs.config import load, parse
+from pipelines.runs.train import configuration
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
 from recon.layers import circular_shift
@@ -317,6 +318,12 @@ def test_a_run_of_before_keeps_the_phase_and_its_maps(runs, tmp_path):
     lacking = ("  phase_correction:", "  maps:")
     old.write_text("".join(line for line in text.splitlines(True) if not line.startswith(lacking)))
     assert (load(old).network.phase_correction, load(old).network.maps) == (False, "learned")
+    run = tmp_path / "run"
+    shutil.copytree(runs["aps"], run)
+    (run / "config.yaml").write_text(old.read_text())
+    resumed, so_far = configuration(["--resume", str(run)])
+    assert (resumed.network.phase_correction, resumed.network.maps) == (False, "learned")
+    assert so_far.network == resumed.network
 
 
 def test_an_alias_free_network_keeps_the_phase(data, capsys):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from data_prep.fastmri.simulation import coil_maps as simulated_coils
 from recon.errors import InputError
 from recon.networks import MoDL, VarNet
-from recon.physics import mri
+from recon.physics import coil_maps, mri
+from recon.physics import image_phase as physics_phase
 from recon.physics.image_phase import image_phase
 
 ROWS, COLUMNS = 48, 64
@@ -29,7 +31,7 @@ def magnitude():
 def test_a_smooth_phase_is_found_and_a_rough_one_is_not():
     object_ = magnitude()
     inside = object_ > 0.1
-    for angle, bound in ((0.0, 1e-12), (0.5, 0.12), (1.0, 0.25)):
+    for angle, bound in ((0.0, 1e-12), (0.5, 0.18), (1.0, 0.35)):
         phase = waves(angle)
         kspace = mri.apply_mask(mri.fft2c(object_ * phase)[:, None], MASK)
         assert (image_phase(kspace, MASK) * phase.conj()).angle()[:, inside].abs().max() < bound
@@ -46,7 +48,7 @@ def test_several_coils_and_one_mask_per_sample():
     found = image_phase(mri.apply_mask(kspace, masks[:, None, None]), masks, maps)
     alone = [image_phase(mri.apply_mask(kspace[i : i + 1], masks[i]), masks[i], maps)[0] for i in range(2)]
     torch.testing.assert_close(found, torch.stack(alone))
-    assert (found * phase.conj()).angle()[:, magnitude() > 0.2].abs().max() < 0.15
+    assert (found * phase.conj()).angle()[:, magnitude() > 0.2].abs().max() < 0.25
     with pytest.raises(InputError, match="3 coils cannot be combined without maps"):
         image_phase(kspace, MASK)
 
@@ -62,6 +64,41 @@ def test_it_moves_along_by_whole_pixels():
     assert torch.equal(image_phase(torch.zeros_like(kspace), MASK), torch.ones_like(kspace[:, 0]))
 
 
+def of_an_empty_background(maps, **settings):
+    """|f(T k) - T f(k)| / |f(k)| in float32, of an object with nothing around it, not even noise."""
+    n, shift = 64, (5, -9)
+    y, x = torch.linspace(-1, 1, n)[:, None], torch.linspace(-1, 1, n)
+    object_ = ((x / 0.6) ** 2 + (y / 0.8) ** 2 < 1) * (
+        1 + 0.3 * torch.rand(n, n, generator=torch.Generator().manual_seed(1))
+    )
+    image = torch.polar(object_, 1.2 * (x + y * x))[None, None]
+    if maps:
+        image = image * torch.as_tensor(simulated_coils(4, n, n)).to(torch.complex64)
+    u = torch.arange(n) - n // 2
+    mask = (u % 4 == 0) | ((u >= -5) & (u < 5))
+    torch.manual_seed(0)
+    network = VarNet(2, (8, 16), (4, 8), maps=maps or "learned", **settings).eval()
+    with torch.no_grad():
+        kspace = mri.fft2c(image)
+        before = network(mri.apply_mask(kspace, mask), mask).roll(shift, (-2, -1))
+        after = network(mri.apply_mask(mri.move_object(kspace, shift), mask), mask)
+    return float((after - before).norm() / before.norm())
+
+
+@pytest.mark.parametrize("maps", [None, "learned", "espirit"])
+def test_rounding_decides_nothing_where_there_is_no_object(maps):
+    assert of_an_empty_background(maps) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "maps", "phase"), [(physics_phase, "FLOOR", None, True), (coil_maps, "START", "espirit", False)]
+)
+def test_without_what_is_added_it_does(module, name, maps, phase, monkeypatch):
+    error = of_an_empty_background(maps, phase_correction=phase)
+    monkeypatch.setattr(module, name, 0.0)
+    assert of_an_empty_background(maps, phase_correction=phase) > 10 * error
+
+
 @pytest.mark.parametrize("build", [VarNet, MoDL])
 def test_networks_see_a_nearly_real_image_and_give_back_its_phase(build):
     """An object without a phase and the same with one are one image to the network, but for what the mask left."""
@@ -74,7 +111,7 @@ def test_networks_see_a_nearly_real_image_and_give_back_its_phase(build):
     kept.load_state_dict(network.state_dict())
     with torch.no_grad():
         differences = [f(turned, full) - waves(0.5) * f(plain, full) for f in (network, kept)]
-    assert differences[0].norm() < differences[1].norm() / 5, "control: the phase kept"
+    assert differences[0].norm() < differences[1].norm() / 3, "control: the phase kept"
 
 
 def test_an_alias_free_network_keeps_the_phase():
