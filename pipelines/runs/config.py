@@ -29,7 +29,12 @@ from recon.errors import InputError, check_choice, nearest
 
 # Arguments of a data set that are no settings of it
 OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured", "given_maps"}
-ALIASES = {"network": "network.name", "sampling": "network.sampling", "blur": "network.blur"}
+ALIASES = {
+    "network": "network.name",
+    "sampling": "network.sampling",
+    "blur": "network.blur",
+    "cascades": "network.n_cascades",
+}
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 # Trainer arguments that the run folder, the sampler and the callbacks decide
 NO_SETTINGS = {
@@ -81,8 +86,8 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog="recon-train",
         description="Train a network, measure it, and leave a run folder with all there is to know.",
-        epilog="Short forms: --network, --sampling and --blur stand for --network.name, --network.sampling and "
-        "--network.blur. "
+        epilog="Short forms: --network, --sampling, --blur and --cascades stand for --network.name, --network.sampling, "
+        "--network.blur and --network.n_cascades. "
         "Without --data the bundled sample images are used, with a preset for two CPU cores and the network that does "
         "best there in that time.",
         exit_on_error=False,

@@ -248,7 +248,7 @@ def test_rolled_in_training(tmp_path):
 
 BAD = {
     "not offered": (["--task=ct", "--network=varnet"], "unknown network of the task ct 'varnet'"),
-    "no cascades": (["--network=varnet", "--network.n_cascades=0"], "n_cascades 0 leave nothing to unroll"),
+    "no cascades": (["--network=varnet", "--cascades=0"], "n_cascades 0 leave nothing to unroll"),
     "no cascades of MoDL": (["--network=modl", "--network.n_cascades=0"], "n_cascades 0 and n_cg_steps"),
     "a side": (["--network=modl", "--network.widths=[2,2,2,2,2]"], ".h5: k-space has 48 x 40 points, and its"),
     "image_size": (["--network=varnet", "--dataset.image_size=[32,32]"], "leave dataset.image_size out"),
