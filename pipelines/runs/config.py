@@ -86,8 +86,8 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog="recon-train",
         description="Train a network, measure it, and leave a run folder with all there is to know.",
-        epilog="Short forms: --network, --sampling, --blur and --cascades stand for --network.name, --network.sampling, "
-        "--network.blur and --network.n_cascades. "
+        epilog="Short forms: --network, --sampling, --blur and --cascades stand for --network.name, "
+        "--network.sampling, --network.blur and --network.n_cascades. "
         "Without --data the bundled sample images are used, with a preset for two CPU cores and the network that does "
         "best there in that time.",
         exit_on_error=False,
