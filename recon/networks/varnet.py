@@ -79,10 +79,11 @@ class VarNet(nn.Module):
             raise InputError("save_memory runs each norm twice, which norm batch would count twice: take norm instance")
         self.form, self.save_memory = form, save_memory
         self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
-        of_unets = settings | {"jointly": jointly, "correction": jointly or settings.get("sampling") == "alias_free"}
-        self.regularisers = start_small(
-            nn.ModuleList(ComplexUNet(widths=widths, **of_unets) for _ in range(n_cascades))
+        correction = jointly or settings.get("sampling") == "alias_free"
+        unets = (
+            ComplexUNet(widths=widths, jointly=jointly, correction=correction, **settings) for _ in range(n_cascades)
         )
+        self.regularisers = start_small(nn.ModuleList(unets))
         self.steps = nn.Parameter(torch.ones(n_cascades))
         self.coil_maps = maps_estimate(maps, maps_widths, settings, save_memory)
 

@@ -175,7 +175,7 @@ def test_margins_go_cascade_by_cascade(network, maps, data):
     with torch.inference_mode(), record_margins(last) as of_last:
         task(batch)
     expected = [float(margin.amin()) for margin in of_last]  # MoDL's one regulariser runs in both cascades
-    assert found[-len(expected) :] == pytest.approx(expected, rel=1e-6)
+    assert found[-len(expected) :] == pytest.approx(expected, rel=1e-3)
     assert found[:2] != found[2:4], "control: another cascade"
 
 
