@@ -26,6 +26,7 @@ from pipelines.runtime.arithmetic import exact_arithmetic
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.shell import Parser, run_command
 from pipelines.tasks import open_dataset
+from recon.errors import InputError
 from recon.layers import MaxNorm, circular_shift, split_phases
 from recon.metrics import draw_shifts
 from recon.networks import record_margins
@@ -70,6 +71,8 @@ class OfImages(nn.Module):
 def load_network(run: Path, blur: int, score: type[MaxNorm] = MaxNorm) -> OfImages:
     """The run's weights in an aps network of another blur, in eval mode."""
     config = load(check_run_folder(run) / "config.yaml")
+    if config.network.name != "unet":
+        raise InputError(f"{run} is a run of the network {config.network.name}: give one of --network unet")
     config.network.sampling, config.network.blur = "aps", blur
     task = build_task(config)
     load_weights(task, run / "checkpoints" / "best.ckpt")

@@ -20,7 +20,7 @@ SMALL = [
 
 
 def test_twenty_pairs_at_each_blur(here):
-    assert main(["--task", "mri", "--out", "run", *SMALL]) == 0
+    assert main(["--task", "mri", "--network", "unet", "--out", "run", *SMALL]) == 0
     measured = json.loads((here / "run" / "summary.json").read_text())["equivariance"]
     assert measured["nmse_eq_max"] < 1e-10
     assert measured["n_ties"] == 0  # the bundled test set has none
