@@ -29,7 +29,7 @@ class ZeroFilledUNet(nn.Module):
 
     Args:
         widths: channels of each level of the U-Net, from the image down.
-        maps_widths: the same of the network that estimates the coil maps; None for one coil, or maps always given.
+        maps_widths: the same of the network that estimates the coil maps; None for one coil.
         maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         residual: add the zero-filled image to the U-Net's output.
         phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon.physics.mri import FourierOperator
 
-WEIGHT, N_STEPS = 0.005, 15  # the best PSNR on the bundled sample's training and validation subjects
+WEIGHT, N_STEPS = 0.005, 15  # near the best PSNR on the bundled sample's training and validation subjects
 
 
 def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, n_steps: int) -> Tensor:
