@@ -38,6 +38,7 @@ LOADED = (
     *("matplotlib.backends.backend_agg", "numba", "tensorboard.plugins.hparams.api_pb2"),  # what they load on the way
 )
 PATIENCE = 600  # seconds; a loaded machine needs some of it
+TEMPORARY = tempfile.gettempdir()  # as the tests begin: one of them may set another, which goes when it ends
 
 
 class Popen:
@@ -120,7 +121,10 @@ def _parent() -> Connection:
     """The way to the parent of forks, which ends with this process however that ends."""
     ours, theirs = Pipe()
     command = [sys.executable, "-m", "tests.fresh", str(theirs.fileno())]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    environment = {**os.environ, "TMPDIR": TEMPORARY}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+    )
     theirs.close()
     atexit.register(process.wait)
     atexit.register(ours.close)  # the first of the two
