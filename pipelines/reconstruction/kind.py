@@ -31,7 +31,7 @@ from pipelines.reconstruction.task import (
 from pipelines.reports import write_report
 from recon.errors import InputError, check_choice
 from recon.metrics.quality import WINDOW as SSIM_WINDOW
-from recon.networks import Centred, resolve_blur, resolve_phase
+from recon.networks import Centred, resolve_blur
 
 ALIGN = ("none", "centroid")
 
@@ -62,8 +62,6 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         of_complex_images = "align" in network  # of which alias_free is one more sampling
         if "blur" in network and not (of_complex_images and network.sampling == "alias_free"):
             network.blur = resolve_blur(network.sampling, network.blur)
-        if "phase_correction" in network:
-            network.phase_correction = resolve_phase(network.phase_correction, network.sampling)
 
     def check_values(self, config: Namespace) -> None:
         """See :class:`Kind`."""

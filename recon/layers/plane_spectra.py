@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from recon.kernels.switches import has_kernels, must_be_differentiable, runs_eagerly
 
-BY_MATRICES = 96  # the largest side of a plane for which matrix products are as fast
+BY_MATRICES = 64  # the largest side of a plane for which matrix products are as fast
+IN_CACHE = 1 << 18  # numbers that stay in a core's cache
 
 Size = Sequence[int]
 
@@ -38,17 +39,14 @@ def resample(x: Tensor, size: Size) -> Tensor:
     return result
 
 
-def quadratic(x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
-    """As :meth:`recon.layers.spectrum.Quadratic.forward`, by way of a grid of ``fine_size``."""
+def product(x: Tensor, linear: Tensor, product: Tensor, fine_size: Size) -> Tensor:
+    """As :meth:`recon.layers.spectrum.Product.forward`, by way of a grid of ``fine_size``."""
     if max(x.shape[2:]) <= BY_MATRICES:
         fine = _by_matrices(x, fine_size)
-        a, b = linear.view(-1, 1, 1), square.view(-1, 1, 1)
-        y = fine * torch.addcmul(a, b, fine)
-        return tuple(_by_matrices(y, size) for size in sizes)
-    outputs: tuple[Tensor, ...] = _Quadratic.apply(
-        x, linear, square, tuple(fine_size), tuple(map(tuple, sizes)), torch.is_grad_enabled()
-    )
-    return outputs
+        a, b = linear.view(-1, 1, 1), product.view(-1, 1, 1)
+        return _by_matrices(fine * torch.addcmul(a, b, fine.roll(1, 1)), x.shape[2:])
+    output: Tensor = _Product.apply(x, linear, product, tuple(fine_size))
+    return output
 
 
 @lru_cache(maxsize=64)
@@ -91,24 +89,33 @@ def _to_half(plane: Tensor, n_frequencies: int) -> Tensor:
 
 
 class _Half:
-    """A half spectrum on a grid of ``size``, 0 above ``keep``, that is filled again and again."""
+    """Half spectra on a grid of ``size``, 0 above ``keep``, that are filled again and again."""
 
-    def __init__(self, x: Tensor, old: Size, size: Size) -> None:
+    def __init__(self, x: Tensor, old: Size, size: Size, n_planes: int) -> None:
         self.size, self.keep = size, _keep(old, size)
-        dtype = torch.complex64 if x.dtype == torch.float32 else torch.complex128
-        self.values = torch.zeros(size[0], self.keep[1] + 1, dtype=dtype)
+        self.values = x.new_zeros(n_planes, size[0], self.keep[1] + 1, dtype=x.dtype.to_complex())
 
-    def plane(self, spectrum: Tensor) -> Tensor:
-        """The plane ``size`` of what is kept of a half spectrum."""
-        return _to_plane(_into(spectrum, self.values, self.keep), self.size[1])
+    def resample(self, planes: Tensor, out: Tensor) -> Tensor:
+        """Planes ``(at most n_planes, rows, columns)`` on this grid."""
+        spectrum = torch.fft.rfft(planes, norm="forward")[..., : self.keep[1] + 1]
+        spectrum = torch.fft.fft(spectrum, dim=-2, norm="forward")
+        values, rows = self.values[: len(planes)], self.keep[0]
+        values[:, : rows + 1] = spectrum[:, : rows + 1]
+        values[:, values.shape[1] - rows :] = spectrum[:, spectrum.shape[1] - rows :]
+        return torch.fft.irfft(torch.fft.ifft(values, dim=-2, norm="forward"), self.size[1], norm="forward", out=out)
+
+
+def _at_a_time(*sizes: Size) -> int:
+    """As many planes as stay in the cache together."""
+    return max(1, IN_CACHE // max(prod(size) for size in sizes))
 
 
 def _resampled(x: Tensor, size: Size, scale: float = 1.0) -> Tensor:
-    planes, y = x.flatten(0, 1), x.new_empty(prod(x.shape[:2]), *size)
-    half = _Half(x, x.shape[2:], size)
-    for plane, result in zip(planes, y, strict=True):
-        torch.mul(half.plane(_to_half(plane, half.keep[1] + 1)), scale, out=result)
-    return y.view(*x.shape[:2], *size)
+    y, n_planes = x.new_empty(*x.shape[:2], *size), _at_a_time(x.shape[2:], size)
+    half = _Half(x, x.shape[2:], size, n_planes)
+    for planes, results in zip(x.flatten(0, 1).split(n_planes), y.flatten(0, 1).split(n_planes), strict=True):
+        half.resample(planes, results)
+    return y if scale == 1 else y.mul_(scale)
 
 
 class _Resample(torch.autograd.Function):
@@ -125,60 +132,61 @@ class _Resample(torch.autograd.Function):
         return _resampled(grad, ctx.old, scale), None
 
 
-class _Quadratic(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     """Keeps the fine grid of each plane for the backward pass, and nothing else."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, linear: Tensor, square: Tensor, fine_size: Size, sizes: Sequence[Size], learns: bool
-    ) -> Any:
-        old, n_planes = x.shape[2:], prod(x.shape[:2])
-        fine = _Half(x, old, fine_size)
-        coarse = [_Half(x, old, size) for size in sizes]
-        outputs = [x.new_empty(n_planes, *size) for size in sizes]
-        wanted = learns and any(ctx.needs_input_grad)
-        kept = x.new_empty(n_planes, *fine_size) if wanted else None
-        for number, (plane, a, b) in enumerate(zip(x.flatten(0, 1), *_of_planes(len(x), linear, square), strict=True)):
-            v = fine.plane(_to_half(plane, fine.keep[1] + 1))
-            if kept is not None:
-                kept[number] = v
-            spectrum = _to_half(v.mul(b).add_(a).mul_(v), fine.keep[1] + 1)
-            for half, output in zip(coarse, outputs, strict=True):
-                output[number] = half.plane(spectrum)
-        ctx.shape, ctx.sizes = x.shape, sizes
-        ctx.save_for_backward(kept, linear, square)
-        return tuple(y.view(*x.shape[:2], *y.shape[1:]) for y in outputs)
+    def forward(ctx: Any, x: Tensor, linear: Tensor, product: Tensor, fine_size: Size) -> Tensor:
+        size, n_channels, n_planes = x.shape[2:], x.shape[1], _at_a_time(fine_size)
+        finer, coarser = _Half(x, size, fine_size, n_planes), _Half(x, fine_size, size, n_planes)
+        learns = any(ctx.needs_input_grad)
+        # of each sample the last channel, and then all in turn: v below, each after the one that it is multiplied by
+        kept = x.new_empty(len(x) if learns else 1, (n_channels if learns else n_planes) + 1, *fine_size)
+        result, y = x.new_empty(n_planes, *fine_size), torch.empty_like(x, memory_format=torch.contiguous_format)
+        a, b = linear.view(-1, 1, 1), product.view(-1, 1, 1)
+        for n, (planes, outputs) in enumerate(zip(x, y, strict=True)):
+            v = kept[n if learns else 0]
+            finer.resample(planes[-1:], v[:1])
+            for first in range(0, n_channels, n_planes):
+                chosen = slice(first, min(first + n_planes, n_channels))
+                start, stop = (chosen.start, chosen.stop) if learns else (0, chosen.stop - first)
+                finer.resample(planes[chosen], v[start + 1 : stop + 1])
+                part = torch.mul(v[start:stop], b[chosen], out=result[: stop - start])
+                coarser.resample(part.add_(a[chosen]).mul_(v[start + 1 : stop + 1]), outputs[chosen])
+                if not learns:
+                    v[0] = v[stop]
+        ctx.save_for_backward(kept, linear, product)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        kept, linear, square = ctx.saved_tensors
-        old, fine_size = ctx.shape[2:], kept.shape[1:]
-        fine, coarse = _Half(kept, old, fine_size), _Half(kept, old, old)
-        n_frequencies = fine.keep[1] + 1
-        flat = [grad.flatten(0, 1) for grad in grads]
-        result = kept.new_empty(len(kept), *old)
-        of_linear, of_square = (kept.new_empty(len(kept)) for _ in range(2))
-        for number, (v, a, b) in enumerate(zip(kept, *_of_planes(ctx.shape[0], linear, square), strict=True)):
-            fine.values.zero_()
-            for size, grad in zip(ctx.sizes, flat, strict=True):
-                keep = _keep(old, size)
-                spectrum = _to_half(grad[number], keep[1] + 1).mul_(prod(size) / prod(old))
-                _add(spectrum, fine.values, keep)
-            g = _to_plane(fine.values, fine_size[1])
-            of_linear[number], of_square[number] = torch.dot(g.view(-1), v.view(-1)), (g * v).view(-1).dot(v.view(-1))
-            result[number] = coarse.plane(_to_half(v.mul(2 * b).add_(a).mul_(g), n_frequencies))
-        scale = prod(old) / prod(fine_size)
-        sums = (part.view(ctx.shape[:2]).sum(0) * scale for part in (of_linear, of_square))
-        return result.view(ctx.shape), *sums, None, None, None
-
-
-def _add(spectrum: Tensor, target: Tensor, keep: tuple[int, int]) -> None:
-    rows, columns = keep[0], keep[1] + 1
-    target[: rows + 1, :columns] += spectrum[: rows + 1, :columns]
-    target[len(target) - rows :, :columns] += spectrum[len(spectrum) - rows :, :columns]
-
-
-def _of_planes(batch: int, linear: Tensor, square: Tensor) -> list[list[float]]:
-    """The coefficients of each plane, as numbers."""
-    return [values.repeat(batch).tolist() for values in (linear, square)]
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """With v on the fine grid and g its gradient's, of channel c: a g + b g v_(c-1) + b_(c+1) g_(c+1) v_(c+1)."""
+        kept, linear, product = ctx.saved_tensors
+        size, fine_size, n_channels = grad.shape[2:], kept.shape[2:], grad.shape[1]
+        n_planes = _at_a_time(fine_size)
+        finer, coarser = _Half(grad, size, fine_size, n_planes), _Half(grad, fine_size, size, n_planes)
+        x_grad = torch.empty_like(grad, memory_format=torch.contiguous_format)
+        g, g_v = (grad.new_empty(n_planes + 1, *fine_size) for _ in range(2))
+        part, other = (grad.new_empty(n_planes, *fine_size) for _ in range(2))
+        a, b = linear.view(-1, 1, 1), product.view(-1, 1, 1)
+        b_after, sums = b.roll(-1, 0), grad.new_empty(len(grad), 2, n_channels)
+        for n, (planes, v) in enumerate(zip(grad, kept, strict=True)):
+            torch.mul(finer.resample(planes[:1], g[:1]), v[1:2], out=g_v[:1])
+            for first in range(0, n_channels, n_planes):
+                last = min(first + n_planes, n_channels)
+                chosen, k, inside = slice(first, last), last - first, min(last + 1, n_channels) - first
+                if inside > 1:
+                    finer.resample(planes[first + 1 : first + inside], g[1:inside])
+                    torch.mul(g[1:inside], v[first + 2 : first + inside + 1], out=g_v[1:inside])
+                if inside == k:  # after the last channel comes the first
+                    torch.mul(finer.resample(planes[:1], g[k : k + 1]), v[1:2], out=g_v[k : k + 1])
+                before = v[chosen]
+                sums[n, 0, chosen] = g_v[:k].sum((1, 2))
+                sums[n, 1, chosen] = torch.linalg.vecdot(g_v[:k].flatten(1), before.flatten(1))
+                result = torch.mul(before, b[chosen], out=part[:k]).add_(a[chosen]).mul_(g[:k])
+                result.add_(torch.mul(g_v[1 : k + 1], b_after[chosen], out=other[:k]))
+                coarser.resample(result, x_grad[n, chosen])
+                g[0], g_v[0] = g[k], g_v[k]
+        of_linear, of_product = (sums.sum(0) * (prod(size) / prod(fine_size))).unbind(0)
+        return x_grad, of_linear, of_product, None

@@ -13,7 +13,6 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from recon.errors import InputError
 from recon.layers import plane_spectra
 
 
@@ -56,43 +55,39 @@ def _from_spectrum(spectrum: Tensor, old: Sequence[int], size: Sequence[int]) ->
     return y * (prod(size) / prod(old))
 
 
-class Quadratic(nn.Module):
-    """y = a x + b x^2 for each channel, on a grid of 3/2 the sides, where a square does not alias, then low-passed.
+class Product(nn.Module):
+    """y_c = a_c x_c + b_c x_c x_(c-1), neighbouring channels, on a grid of 3/2 the sides where it does not alias.
 
-    The square of a signal with |k| <= K has |k| <= 2 K. On m >= 3 K + 1 points its frequencies above m / 2 fold back to
-    |k| > K, which the low-pass removes.
+    The product of signals with |k| <= K has |k| <= 2 K. On m >= 3 K + 1 points its frequencies above m / 2 fold back to
+    |k| > K, which the low-pass removes. Channel 0 is multiplied by the last.
 
     Args:
         channels: of the input, each with an a and a b of its own that are learned.
         linear: a at the start.
-        square: b at the start.
+        product: b at the start.
 
     Source: the 3/2 rule of spectral methods (Orszag, 1971); polynomials as activations without aliasing: Michaeli et
-    al., arXiv 2303.08085.
+    al., arXiv 2303.08085; products of channels: Chen et al., NAFNet, arXiv 2204.04676.
     """
 
-    def __init__(self, channels: int, linear: float = 0.7, square: float = 0.1) -> None:
+    def __init__(self, channels: int, linear: float = 0.7, product: float = 0.3) -> None:
         super().__init__()
         self.linear = nn.Parameter(torch.full((channels,), linear))
-        self.square = nn.Parameter(torch.full((channels,), square))
+        self.product = nn.Parameter(torch.full((channels,), product))
 
-    def forward(self, x: Tensor, *sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> Tensor:
         """Apply it to a band-limited signal.
 
         Args:
             x: ``(batch, channel, *spatial)``.
-            sizes: of the grids to give the result on, at most those of ``x``.
 
         Returns:
-            For each of the sizes ``(batch, channel, *size)``, band-limited.
+            The same shape, band-limited.
         """
-        for size in sizes:
-            if any(m > n for m, n in zip(size, x.shape[2:], strict=True)):
-                raise InputError(f"size {tuple(size)} is larger than the signal's {tuple(x.shape[2:])}: resample it")
-        fine_size = [-(-3 * n // 2) for n in x.shape[2:]]
+        size = x.shape[2:]
+        fine_size = [-(-3 * n // 2) for n in size]
         if plane_spectra.can_run(x):
-            return plane_spectra.quadratic(x, self.linear, self.square, fine_size, sizes)
+            return plane_spectra.product(x, self.linear, self.product, fine_size)
         fine = resample(x, fine_size)
-        a, b = (w.view(-1, *(1,) * (x.dim() - 2)) for w in (self.linear, self.square))
-        spectrum = _spectrum(fine * (a + b * fine))
-        return tuple(_from_spectrum(spectrum, fine_size, size) for size in sizes)
+        a, b = (w.view(-1, *(1,) * (x.dim() - 2)) for w in (self.linear, self.product))
+        return resample(fine * (a + b * fine.roll(1, 1)), size)

@@ -16,7 +16,7 @@ For all
 from recon.layers import record_margins
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.centred import Centred
-from recon.networks.complex_images import CoilMaps, ComplexUNet, resolve_phase
+from recon.networks.complex_images import CoilMaps, ComplexUNet
 from recon.networks.imported import from_basic_unet, transposed_weight
 from recon.networks.modl import MoDL
 from recon.networks.primal_dual import PrimalDual
@@ -70,6 +70,5 @@ __all__ = [
     "resnext101_32x8d",
     "resolve_architecture",
     "resolve_blur",
-    "resolve_phase",
     "transposed_weight",
 ]

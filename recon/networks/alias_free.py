@@ -10,12 +10,14 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import check_multiples, set_padding_mode
-from recon.layers.spectrum import Quadratic, resample
+from recon.layers import can_fuse, check_multiples, normalise_activate, set_padding_mode
+from recon.layers.spectrum import Product, resample
+
+IDENTITY = nn.LeakyReLU(1.0)
 
 
 class _Block(nn.Module):
-    """Twice: circular convolution, instance norm, quadratic activation; on the grids that are asked for."""
+    """Circular convolution, instance norm and product, then convolution and norm once more."""
 
     def __init__(self, spatial_dims: int, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -23,12 +25,18 @@ class _Block(nn.Module):
         norm = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[spatial_dims - 1]
         self.convolutions = nn.ModuleList(convolution(n, n_out, kernel_size=3, padding=1) for n in (n_in, n_out))
         self.norms = nn.ModuleList(norm(n_out, affine=True) for _ in range(2))
-        self.activations = nn.ModuleList(Quadratic(n_out) for _ in range(2))
+        self.activation = Product(n_out)
 
-    def forward(self, x: Tensor, *sizes: Sequence[int]) -> tuple[Tensor, ...]:
-        (x,) = self.activations[0](self.norms[0](self.convolutions[0](x)), x.shape[2:])
-        outputs: tuple[Tensor, ...] = self.activations[1](self.norms[1](self.convolutions[1](x)), *sizes)
-        return outputs
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self._convolve(0, x))
+        return self._convolve(1, x)
+
+    def _convolve(self, number: int, x: Tensor) -> Tensor:
+        """A convolution and its norm."""
+        x = self.convolutions[number](x)
+        norm = self.norms[number]
+        y: Tensor = normalise_activate(x, norm, IDENTITY) if can_fuse(x, norm, IDENTITY) else norm(x)
+        return y
 
 
 class AliasFreeUNet(nn.Module):
@@ -102,7 +110,8 @@ class AliasFreeUNet(nn.Module):
     def _level(self, level: int, x: Tensor) -> Tensor:
         size = x.shape[2:]
         if level == self.n_levels:
-            return self.encoders[level](x, size)[0]
-        fine, coarse = self.encoders[level](x, size, [n // self.stride for n in size])
+            return self.encoders[level](x)
+        fine = self.encoders[level](x)
+        coarse = resample(fine, [n // self.stride for n in size])
         up = resample(self.ups[level](self._level(level + 1, coarse)), size)  # a 1 x 1 convolution, cheaper there
-        return self.decoders[level](torch.cat([fine, up], 1), size)[0]
+        return self.decoders[level](torch.cat([fine, up], 1))

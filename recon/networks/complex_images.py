@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -12,13 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 from recon.errors import InputError, check_choice
 from recon.kernels.switches import prefers_channels_last
-from recon.layers.spectrum import resample
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.fused import is_watched
 from recon.networks.unet import UNet
 from recon.physics import mri
 from recon.physics.coil_maps import espirit
-from recon.physics.image_phase import image_phase
+from recon.physics.image_phase import band_limited_phase, image_phase, resample_complex, times_phase
 
 MAPS = ("learned", "espirit", "given")
 
@@ -29,6 +28,9 @@ class ComplexUNet(nn.Module):
     y = deviation net((x - mean) / deviation) + mean, mean and deviation of each part over the image. A shift does not
     change these numbers, so that the whole commutes with every shift that the network commutes with: by whole pixels
     with sampling aps, by any real number of them with alias_free, where the Nyquist frequency is left out first.
+
+    With an image's smooth phase P it is P net'(conj(P) x) instead: of a phase on a finer grid without aliasing, so that
+    what commutes with every translation still does (:func:`recon.physics.image_phase.times_phase`).
 
     An image whose phase was taken out has an imaginary part far smaller than the real one: with ``jointly`` both have
     the deviation of the whole, sqrt(var(real) + var(imaginary)), so that noise is not blown up to an image's size.
@@ -76,11 +78,12 @@ class ComplexUNet(nn.Module):
         """The network's: each side of the image must be a multiple of it."""
         return int(getattr(self.network, "total_stride", 1))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map complex ``(batch, rows, columns)`` to the same."""
+    def forward(self, image: Tensor, phase: Tensor | None = None) -> Tensor:
+        """Map complex ``(batch, rows, columns)`` to the same, without its smooth phase where that is given."""
+        if phase is not None:
+            return times_phase(phase, self(times_phase(phase.conj(), image)))
         if self.band_limited:
-            planes = torch.view_as_real(image).permute(0, 3, 1, 2)
-            image = torch.view_as_complex(resample(planes, image.shape[1:]).permute(0, 2, 3, 1).contiguous())
+            image = resample_complex(image, image.shape[1:])
         n = image.shape[1] * image.shape[2]
         # sums in float64: the same for a shifted image, whose float32 sums would differ by their order
         mean = (image.sum((1, 2), keepdim=True, dtype=torch.complex128) / n).to(image.dtype)
@@ -213,30 +216,13 @@ def measurement(kspace: Tensor, mask: Tensor, maps: Tensor | None, estimate: nn.
     return mri.FourierOperator(mask, maps)
 
 
-def in_phase(
-    reconstruct: Callable[[Tensor, mri.FourierOperator], Tensor], kspace: Tensor, operator: mri.FourierOperator
-) -> Tensor:
-    """Reconstruct an image whose smooth phase P was taken out, and bring it back: P f(k, A P).
+def smooth_phase(kspace: Tensor, operator: mri.FourierOperator, band_limited: bool) -> Tensor:
+    """The image's smooth phase from the calibration lines, as networks of any translation need it or not.
 
     Args:
-        reconstruct: f, from k-space and its measurement to the complex image ``(batch, rows, columns)``.
         kspace: complex ``(batch, coil, rows, columns)``.
-        operator: the measurement A.
+        operator: its measurement.
+        band_limited: whether it must be.
     """
-    mask = operator.mask.squeeze((-3, -2))
-    phase = image_phase(kspace, mask, operator.maps)
-    return phase * reconstruct(kspace, mri.FourierOperator(mask, operator.expand(phase)))
-
-
-def resolve_phase(phase_correction: bool | None, sampling: str) -> bool:
-    """Whether an unrolled network takes the image's phase out: where nothing is said, unless it is alias-free.
-
-    Raises:
-        InputError: both are wanted; the product with the phase aliases.
-    """
-    if phase_correction and sampling == "alias_free":
-        raise InputError(
-            "phase_correction is not exact between the pixels, as sampling alias_free is: set it to false, or take "
-            "another sampling"
-        )
-    return sampling != "alias_free" if phase_correction is None else phase_correction
+    estimate = band_limited_phase if band_limited else image_phase
+    return estimate(kspace, operator.mask.squeeze((-3, -2)), operator.maps)

@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from recon.errors import InputError
 from recon.networks.complex_images import (
     ComplexUNet,
-    in_phase,
     maps_estimate,
     measurement,
-    resolve_phase,
+    smooth_phase,
     start_small,
     total_stride,
 )
 from recon.physics.conjugate_gradients import conjugate_gradients
-from recon.physics.mri import FourierOperator
 
 
 class MoDL(nn.Module):
@@ -38,13 +36,12 @@ class MoDL(nn.Module):
         maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         shared: whether all cascades have the same weights.
         residual: R adds its input to its output, so that it is near 1 at first.
-        phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
+        phase_correction: see :class:`recon.networks.VarNet`.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade or step, unknown maps, phase correction with alias_free, or what the U-Net
-            refuses.
+        InputError: fewer than one cascade or step, unknown maps, or what the U-Net refuses.
 
     Source: Aggarwal, Mani and Jacob, IEEE Transactions on Medical Imaging 38 (2019), arXiv 1712.02862.
     """
@@ -58,7 +55,7 @@ class MoDL(nn.Module):
         maps: str = "learned",
         shared: bool = True,
         residual: bool = True,
-        phase_correction: bool | None = None,
+        phase_correction: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -66,11 +63,13 @@ class MoDL(nn.Module):
             raise InputError(f"n_cascades {n_cascades} and n_cg_steps {n_cg_steps} leave nothing to do: give 1 or more")
         self.n_cascades, self.n_cg_steps = n_cascades, n_cg_steps
         n_regularisers = 1 if shared else n_cascades
-        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
-        settings |= {"residual": residual}
-        self.regularisers = start_small(
-            nn.ModuleList(ComplexUNet(widths=widths, jointly=jointly, **settings) for _ in range(n_regularisers))
+        self.residual, self.phase_correction = residual, phase_correction
+        self.band_limited = settings.get("sampling") == "alias_free"
+        unets = (
+            ComplexUNet(widths=widths, jointly=phase_correction, correction=residual, **settings)
+            for _ in range(n_regularisers)
         )
+        self.regularisers = start_small(nn.ModuleList(unets))
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
         self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
@@ -82,14 +81,13 @@ class MoDL(nn.Module):
     def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         """Reconstruct; arguments, result and errors are those of :meth:`recon.networks.VarNet.forward`."""
         operator = measurement(kspace, mask, maps, self.coil_maps)
-        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
-
-    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
+        phase = smooth_phase(kspace, operator, self.band_limited) if self.phase_correction else None
         weight = self.log_weight.exp()
         x = start = operator.adjoint(kspace)
         for cascade in range(self.n_cascades):
-            regularised = self.regularisers[cascade % len(self.regularisers)](x)
-            x = solve(lambda z: operator.normal(z) + weight * z, start + weight * regularised, self.n_cg_steps)
+            regularised = self.regularisers[cascade % len(self.regularisers)](x, phase)
+            right = start + weight * (x + regularised if self.residual else regularised)
+            x = solve(lambda z: operator.normal(z) + weight * z, right, self.n_cg_steps)
         return x
 
 

@@ -12,10 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from recon.errors import InputError, check_choice
 from recon.networks.complex_images import (
     ComplexUNet,
-    in_phase,
     maps_estimate,
     measurement,
-    resolve_phase,
+    smooth_phase,
     start_small,
     total_stride,
 )
@@ -31,8 +30,8 @@ class VarNet(nn.Module):
     transform, coil maps). In k-space form, that of E2E-VarNet, k_0 = y, k <- k - eta_t M (k - y) - F S R_t(S^H F^-1 k),
     and the image is S^H F^-1 k. For one coil without maps both are the same.
 
-    With phase correction the image's smooth phase P is read from the calibration lines (``image_phase``), S P takes the
-    place of S, so that all steps see a nearly real image x, and P x is given back.
+    With phase correction the image's smooth phase P is read from the calibration lines (``image_phase``; for alias_free
+    ``band_limited_phase``), and R_t(x) is P R'_t(conj(P) x), so that all U-Nets see a nearly real image.
 
     A movement of the object before the acquisition multiplies k-space by a ramp, which commutes with every step but
     R_t. With sampling aps, circular padding and eval mode R_t commutes with movements by whole pixels, and so does the
@@ -46,15 +45,15 @@ class VarNet(nn.Module):
         maps: where those of several coils come from: "learned", by that network; "espirit", without training
             (:func:`recon.physics.coil_maps.espirit`); or "given", with k-space.
         form: "image" or "kspace".
-        phase_correction: whether; None for yes, unless the sampling is alias_free.
+        phase_correction: whether.
         save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
             they hold.
         settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
-        InputError: fewer than one cascade, an unknown form, unknown maps, phase correction with alias_free, batch norm
-            with save_memory, or what the U-Net refuses.
+        InputError: fewer than one cascade, an unknown form, unknown maps, batch norm with save_memory, or
+            what the U-Net refuses.
 
     Source: Sriram et al., End-to-end variational networks, MICCAI 2020, arXiv 2004.06688; the image form: Hammernik
     et al., Magnetic Resonance in Medicine 79 (2018).
@@ -67,7 +66,7 @@ class VarNet(nn.Module):
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         maps: str = "learned",
         form: str = "image",
-        phase_correction: bool | None = None,
+        phase_correction: bool = True,
         save_memory: bool = False,
         **settings: Any,
     ) -> None:
@@ -78,10 +77,11 @@ class VarNet(nn.Module):
         if save_memory and settings.get("norm") == "batch":
             raise InputError("save_memory runs each norm twice, which norm batch would count twice: take norm instance")
         self.form, self.save_memory = form, save_memory
-        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
-        correction = jointly or settings.get("sampling") == "alias_free"
+        self.phase_correction, self.band_limited = phase_correction, settings.get("sampling") == "alias_free"
+        correction = phase_correction or self.band_limited
         unets = (
-            ComplexUNet(widths=widths, jointly=jointly, correction=correction, **settings) for _ in range(n_cascades)
+            ComplexUNet(widths=widths, jointly=phase_correction, correction=correction, **settings)
+            for _ in range(n_cascades)
         )
         self.regularisers = start_small(nn.ModuleList(unets))
         self.steps = nn.Parameter(torch.ones(n_cascades))
@@ -109,13 +109,11 @@ class VarNet(nn.Module):
             InputError: a side does not fit, or there are neither maps nor calibration lines.
         """
         operator = measurement(kspace, mask, maps, self.coil_maps)
-        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
-
-    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
-        state = self.unroll(kspace, operator)
+        phase = smooth_phase(kspace, operator, self.band_limited) if self.phase_correction else None
+        state = self.unroll(kspace, operator, phase)
         return state if self.form == "image" else operator.combine(state)
 
-    def unroll(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
+    def unroll(self, kspace: Tensor, operator: FourierOperator, phase: Tensor | None) -> Tensor:
         """All cascades: the image ``(batch, rows, columns)`` or, in k-space form, ``(batch, coil, rows, columns)``.
 
         In k-space form the state is k-space along the columns only, in the order of torch.fft. The mask is one of
@@ -126,16 +124,20 @@ class VarNet(nn.Module):
         state = start
         for eta, regulariser in zip(self.steps, self.regularisers, strict=True):
             if self.save_memory and torch.is_grad_enabled():
-                state = checkpoint(step, state, start, operator, eta, regulariser, use_reentrant=False)
+                state = checkpoint(step, state, start, operator, eta, regulariser, phase, use_reentrant=False)
             else:
-                state = step(state, start, operator, eta, regulariser)
+                state = step(state, start, operator, eta, regulariser, phase)
         return state if self.form == "image" else torch.fft.ifft(state)
 
     @staticmethod
-    def _image_step(x: Tensor, start: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
-        return x - eta * (operator.normal(x) - start) - regulariser(x)
+    def _image_step(
+        x: Tensor, start: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module, phase: Tensor | None
+    ) -> Tensor:
+        return x - eta * (operator.normal(x) - start) - regulariser(x, phase)
 
     @staticmethod
-    def _kspace_step(k: Tensor, y: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module) -> Tensor:
-        prior = torch.fft.fft(operator.expand(regulariser(operator.combine(torch.fft.ifft(k)))))
+    def _kspace_step(
+        k: Tensor, y: Tensor, operator: FourierOperator, eta: Tensor, regulariser: nn.Module, phase: Tensor | None
+    ) -> Tensor:
+        prior = torch.fft.fft(operator.expand(regulariser(operator.combine(torch.fft.ifft(k)), phase)))
         return k.lerp(y, (eta * operator.frequencies).to(k.dtype)) - prior  # lerp: k - eta M (k - y)

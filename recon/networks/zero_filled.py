@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from recon.networks.complex_images import (
     ComplexUNet,
-    in_phase,
     maps_estimate,
     measurement,
-    resolve_phase,
+    smooth_phase,
     start_small,
     total_stride,
 )
-from recon.physics.mri import FourierOperator
 
 
 class ZeroFilledUNet(nn.Module):
@@ -32,12 +30,12 @@ class ZeroFilledUNet(nn.Module):
         maps_widths: the same of the network that estimates the coil maps; None for one coil.
         maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         residual: add the zero-filled image to the U-Net's output.
-        phase_correction: see :class:`recon.networks.VarNet`; None for yes, unless the sampling is alias_free.
+        phase_correction: see :class:`recon.networks.VarNet`.
         settings: sampling (stride, lpf, aps or alias_free) and more of the U-Nets: see
             :class:`recon.networks.ComplexUNet`.
 
     Raises:
-        InputError: phase correction with alias_free, or what the U-Net refuses.
+        InputError: what the U-Net refuses.
 
     Source: Hyun et al., Physics in Medicine and Biology 63 (2018), a U-Net on zero-filled images.
     """
@@ -48,12 +46,13 @@ class ZeroFilledUNet(nn.Module):
         maps_widths: Sequence[int] | None = (8, 16, 32, 64, 128),
         maps: str = "learned",
         residual: bool = True,
-        phase_correction: bool | None = None,
+        phase_correction: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__()
-        self.phase_correction = jointly = resolve_phase(phase_correction, settings.get("sampling", "aps"))
-        unet = ComplexUNet(widths=widths, residual=residual, jointly=jointly, **settings)
+        self.residual, self.phase_correction = residual, phase_correction
+        self.band_limited = settings.get("sampling") == "alias_free"
+        unet = ComplexUNet(widths=widths, jointly=phase_correction, correction=residual, **settings)
         (self.unet,) = start_small(nn.ModuleList([unet]))
         self.coil_maps = maps_estimate(maps, maps_widths, settings)
 
@@ -65,8 +64,7 @@ class ZeroFilledUNet(nn.Module):
     def forward(self, kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
         """Reconstruct; arguments, result and errors are those of :meth:`recon.networks.VarNet.forward`."""
         operator = measurement(kspace, mask, maps, self.coil_maps)
-        return in_phase(self._image, kspace, operator) if self.phase_correction else self._image(kspace, operator)
-
-    def _image(self, kspace: Tensor, operator: FourierOperator) -> Tensor:
-        image: Tensor = self.unet(operator.adjoint(kspace))
-        return image
+        phase = smooth_phase(kspace, operator, self.band_limited) if self.phase_correction else None
+        image = operator.adjoint(kspace)
+        y: Tensor = self.unet(image, phase)
+        return image + y if self.residual else y

@@ -112,10 +112,3 @@ def test_networks_see_a_nearly_real_image_and_give_back_its_phase(build):
     with torch.no_grad():
         differences = [f(turned, full) - waves(0.5) * f(plain, full) for f in (network, kept)]
     assert differences[0].norm() < differences[1].norm() / 3, "control: the phase kept"
-
-
-def test_an_alias_free_network_keeps_the_phase():
-    assert not VarNet(1, (4, 6), None, sampling="alias_free").phase_correction
-    assert VarNet(1, (4, 6), None, sampling="aps").phase_correction
-    with pytest.raises(InputError, match="phase_correction is not exact between the pixels"):
-        MoDL(1, sampling="alias_free", phase_correction=True)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from recon import AliasFreeUNet, Centred, InputError, MoDL, VarNet, ZeroFilledUNet
-from recon.layers import use_kernels
-from recon.layers.spectrum import Quadratic, resample
+from recon.layers import plane_spectra, use_kernels
+from recon.layers.spectrum import Product, resample
 from recon.physics import mri
 from recon.physics.movement import centroid, move_image, move_kspace, move_maps
 
@@ -49,15 +49,15 @@ def image_error(f, x):
 
 
 class Kept(nn.Module):
-    """Quadratic without the finer grid: the control that aliases."""
+    """Product without the finer grid: the control that aliases."""
 
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x, *sizes):
-        a, b = (w.view(-1, 1, 1) for w in (self.layer.linear, self.layer.square))
-        return tuple(resample(x * (a + b * x), size) for size in sizes)
+    def forward(self, x):
+        a, b = (w.view(-1, 1, 1) for w in (self.layer.linear, self.layer.product))
+        return resample(x * (a + b * x.roll(1, 1)), x.shape[2:])
 
 
 class Rectified(nn.Module):
@@ -66,9 +66,8 @@ class Rectified(nn.Module):
     def __init__(self, _):
         super().__init__()
 
-    def forward(self, x, *sizes):
-        y = F.relu(resample(x, [2 * n for n in x.shape[2:]]))
-        return tuple(resample(y, size) for size in sizes)
+    def forward(self, x):
+        return resample(F.relu(resample(x, [2 * n for n in x.shape[2:]])), x.shape[2:])
 
 
 def alias_free():
@@ -77,7 +76,7 @@ def alias_free():
 
 def exchange(network, other):
     for block in (*network.encoders, *network.decoders):
-        block.activations = nn.ModuleList(other(layer) for layer in block.activations)
+        block.activation = other(block.activation)
     return network
 
 
@@ -94,34 +93,38 @@ def test_large_planes_go_one_by_one_and_are_as_exact():
     assert image_error(alias_free(), images((112, 104), batch=1)) < 1e-10
 
 
-@pytest.mark.parametrize("size", [(24, 20), (25, 30), (112, 100), (100, 113)])
+@pytest.mark.parametrize("size", [(24, 20), (25, 30), (72, 70), (112, 100), (100, 113)])
+@pytest.mark.parametrize("n_channels", [1, 2, 11])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_the_fast_form_is_the_plain_one(size, dtype):
-    """Small planes and large, even sides and odd; outputs and gradients, also after a use in inference mode."""
-    sizes, results = [size, [n // 2 for n in size]], []
+def test_the_fast_form_is_the_plain_one(size, n_channels, dtype, monkeypatch):
+    """By matrices, and some planes at a time, even sides and odd; outputs and gradients, also after inference mode."""
+    monkeypatch.setattr(plane_spectra, "IN_CACHE", 80_000)
+    results = []
     with torch.inference_mode():
-        Quadratic(3)(torch.ones(1, 3, *size), *sizes)
+        Product(n_channels)(torch.ones(1, n_channels, *size))
     for fast in (True, False):
-        layer = Quadratic(3).to(dtype)
+        layer = Product(n_channels).to(dtype)
         with torch.no_grad():
-            layer.linear.copy_(torch.tensor([0.5, -1.0, 2.0]))
-            layer.square.copy_(torch.tensor([1.0, 0.0, -0.3]))
-        x = images(size, channels=3).to(dtype).requires_grad_()
+            layer.linear.copy_(torch.linspace(-1, 2, n_channels))
+            layer.product.copy_(torch.linspace(1, -0.3, n_channels))
+        x = images(size, channels=n_channels).to(dtype).requires_grad_()
         with use_kernels(fast):
-            outputs = (*layer(x, *sizes), resample(x, [2 * n for n in size]))
+            outputs = [layer(x), resample(x, [2 * n for n in size]), resample(x, [n // 2 for n in size])]
             sum((y.sin() * n).sum() for n, y in enumerate(outputs, 1)).backward()
-        results.append([*(y.detach() for y in outputs), x.grad, layer.linear.grad, layer.square.grad])
+            with torch.no_grad():
+                outputs.append(layer(x))
+        results.append([*(y.detach() for y in outputs), x.grad, layer.linear.grad, layer.product.grad])
     limit = 1e-12 if dtype == torch.float64 else 1e-4
     for found, expected in zip(*results, strict=True):
         assert float((found - expected).norm() / expected.norm()) < limit
 
 
 def test_the_gradient_is_that_of_differences():
-    layer, x = Quadratic(1).double(), images((100, 98), channels=1, batch=1).requires_grad_()
-    direction = images((100, 98), channels=1, batch=1).flip(-1)
-    (slope,) = torch.autograd.grad(layer(x, (100, 98), (50, 49))[1].pow(3).sum(), x)
+    layer, x = Product(3).double(), images((100, 98), channels=3, batch=1).requires_grad_()
+    direction = images((100, 98), channels=3, batch=1).flip(-1)
+    (slope,) = torch.autograd.grad(layer(x).pow(3).sum(), x)
     with torch.no_grad():
-        up, down = (layer(x + h * direction, (100, 98), (50, 49))[1].pow(3).sum() for h in (1e-5, -1e-5))
+        up, down = (layer(x + h * direction).pow(3).sum() for h in (1e-5, -1e-5))
     assert float((slope * direction).sum()) == pytest.approx(float(up - down) / 2e-5, rel=1e-6)
 
 
@@ -145,28 +148,25 @@ def test_other_dimensions_by_whole_pixels(spatial_dims, size):
 
 
 @pytest.mark.parametrize("n", [8, 9, 10, 15])
-def test_a_square_on_three_halves_of_the_points_is_the_true_one(n):
+def test_a_product_on_three_halves_of_the_points_is_the_true_one(n):
     """Against products of the frequencies, one by one."""
     keep = (n - 1) // 2
-    coefficients = torch.randn(2 * keep + 1, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
-    coefficients = coefficients + coefficients.flip(0).conj()
     k = torch.arange(-keep, keep + 1)
+    drawn = torch.randn(2, 2 * keep + 1, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    first, second = drawn + drawn.flip(1).conj()
     points = torch.arange(n, dtype=torch.float64) / n
 
-    def signal(c, k):
+    def signal(c):
         return (c * torch.exp(2j * torch.pi * points[:, None] * k)).sum(1).real
 
-    squared = {int(j): 0.0 for j in k}
-    for a, p in zip(coefficients.tolist(), k.tolist(), strict=True):
-        for b, q in zip(coefficients.tolist(), k.tolist(), strict=True):
+    multiplied = {int(j): 0.0 for j in k}
+    for a, p in zip(first.tolist(), k.tolist(), strict=True):
+        for b, q in zip(second.tolist(), k.tolist(), strict=True):
             if abs(p + q) <= keep:
-                squared[p + q] += a * b
-    expected = signal(torch.tensor([squared[int(j)] for j in k], dtype=torch.complex128), k)
-    square = Quadratic(1, linear=0.0, square=1.0).double()
-    (found,) = square(signal(coefficients, k)[None, None], [n])
-    torch.testing.assert_close(found[0, 0], expected, rtol=1e-11, atol=1e-11)
-    with pytest.raises(InputError, match="larger than the signal"):
-        square(torch.ones(1, 1, n, dtype=torch.float64), [n + 1])
+                multiplied[p + q] += a * b
+    expected = signal(torch.tensor([multiplied[int(j)] for j in k], dtype=torch.complex128))
+    found = Product(2, linear=0.0, product=1.0).double()(torch.stack([signal(first), signal(second)])[None])
+    torch.testing.assert_close(found[0], expected.expand(2, n), rtol=1e-11, atol=1e-11)
 
 
 def test_resampling_there_and_back_is_nothing_and_leaves_out_the_nyquist_frequency():
