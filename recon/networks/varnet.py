@@ -113,7 +113,7 @@ class VarNet(nn.Module):
         state = self.unroll(kspace, operator, phase)
         return state if self.form == "image" else operator.combine(state)
 
-    def unroll(self, kspace: Tensor, operator: FourierOperator, phase: Tensor | None) -> Tensor:
+    def unroll(self, kspace: Tensor, operator: FourierOperator, phase: Tensor | None = None) -> Tensor:
         """All cascades: the image ``(batch, rows, columns)`` or, in k-space form, ``(batch, coil, rows, columns)``.
 
         In k-space form the state is k-space along the columns only, in the order of torch.fft. The mask is one of

@@ -12,7 +12,7 @@ from recon.layers.spectrum import resample
 from recon.physics.mri import FourierOperator, calibration_mask, ifft2c
 
 FLOOR = 0.01  # of the image's root mean square
-DEGREE, SPIKE, DARKEST = 19, 1.25, 0.05  # see band_limited_phase
+DEGREE, SPIKE, DARKEST = 25, 1.17, 0.1  # see band_limited_phase
 
 
 @torch.no_grad()
@@ -56,11 +56,11 @@ def image_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Ten
 def band_limited_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
     """A band-limited P = z q(|z|^2) near the phase z / |z|, on a finer grid, that moves along by every translation.
 
-    t q(t^2) is the polynomial sum_j 4 / pi sinc(n / 21) (-1)^j T_n(t) / n of degree 19, n = 2 j + 1: the Chebyshev
-    series of the sign of t with Lanczos' factors. It rises from 0 to .7 at t = .1 and is within 2 % of 1 from t = .2 to
-    1. z is the image x of :func:`image_phase`, its windows so narrow that the 19-fold frequencies are below Nyquist's,
-    over 1.25 times its norm of order 38 (which no spike of that width exceeds), plus a constant of .05 with the phase
-    of the mean. So P is small where there is nothing.
+    t q(t^2) is the polynomial sum_j 4 / pi sinc(n / 27) (-1)^j T_n(t) / n of degree 25, n = 2 j + 1: the Chebyshev
+    series of the sign of t with Lanczos' factors. It rises from 0 to .8 at t = .1 and is within 3 % of 1 from t = .15
+    to 1. z is the image x of :func:`image_phase`, its windows so narrow that the 25-fold frequencies are below Nyquist's,
+    over 1.17 times its norm of order 50 (which no spike of that width exceeds), plus a constant of .1 with the phase of
+    the mean, which is what P has where there is nothing.
 
     Norm, mean and polynomial do not alias on the fine grid of 3/2 of the sides, nor does the product with an image,
     once it is low-passed (:func:`times_phase`). With several coils the maps' products do, a little.

@@ -10,7 +10,8 @@ from recon.errors import InputError
 from recon.networks import MoDL, VarNet
 from recon.physics import coil_maps, mri
 from recon.physics import image_phase as physics_phase
-from recon.physics.image_phase import image_phase
+from recon.physics.image_phase import band_limited_phase, image_phase, resample_complex, times_phase
+from recon.physics.movement import move_image
 
 ROWS, COLUMNS = 48, 64
 MASK = (torch.arange(COLUMNS) - COLUMNS // 2).abs() < 6
@@ -97,6 +98,56 @@ def test_without_what_is_added_it_does(module, name, maps, phase, monkeypatch):
     error = of_an_empty_background(maps, phase_correction=phase)
     monkeypatch.setattr(module, name, 0.0)
     assert of_an_empty_background(maps, phase_correction=phase) > 10 * error
+
+
+def finely(angle, n=160):
+    """An object on a grid fine enough for the polynomial, with a smooth phase that is 0 at the angle 0: both."""
+    y = x = torch.linspace(-1, 1, n + 1, dtype=torch.float64)[:-1]
+    image = torch.exp(-6 * (y[:, None] ** 2 + x**2)) * (1 + 0.2 * torch.sin(9 * x) * torch.cos(7 * y[:, None]))
+    return image, torch.polar(torch.ones_like(image), angle * (torch.sin(3 * y[:, None]) + x * y[:, None]))
+
+
+CALIBRATION = (torch.arange(160) - 80).abs() < 8
+
+
+def test_the_band_limited_phase_is_near_it_where_there_is_something():
+    image, phase = finely(0.6)
+    kspace = mri.apply_mask(mri.fft2c(image * phase)[None, None], CALIBRATION)
+    found = resample_complex(band_limited_phase(kspace, CALIBRATION), image.shape)[0]
+    inside, outside = image > 0.2, image < 0.01
+    assert (found * phase.conj()).angle()[inside].abs().max() < 0.25
+    assert phase.angle()[inside].abs().max() > 0.5, "the control"
+    assert (found.abs()[inside] - 1).abs().max() < 0.1
+    assert found.abs()[outside].median() < 0.5
+    spectrum = torch.fft.fft2(band_limited_phase(kspace, CALIBRATION)[0]).abs()
+    assert float(spectrum[80:160].max() / spectrum.max()) < 1e-12, "nothing above the Nyquist frequency"
+    measured = mri.ifft2c(kspace)[:, 0]
+    nearly_real = times_phase(band_limited_phase(kspace, CALIBRATION).conj(), measured)
+    assert nearly_real.imag.norm() < 0.15 * nearly_real.norm()
+    assert measured.imag.norm() > 0.25 * measured.norm(), "the control"
+
+
+@pytest.mark.parametrize("shift", [(5.0, -9.0), (0.5, 0.25), (-3.3, 7.9)])
+def test_the_band_limited_phase_moves_along_by_everything(shift):
+    by = torch.tensor([shift], dtype=torch.float64)
+    image, phase = finely(0.6)
+    kspace = mri.fft2c(image * phase * torch.linspace(-1, 1, 160).mul(9).sin())[None, None]  # through 0, too
+    moved = mri.move_object(kspace, shift)
+    before, after = (band_limited_phase(k, CALIBRATION) for k in (kspace, moved))
+    torch.testing.assert_close(after, move_image(before, 1.5 * by), rtol=0, atol=1e-10)
+    unlimited = [image_phase(k, CALIBRATION) for k in (kspace, moved)]
+    error = float((unlimited[1] - move_image(unlimited[0], by)).abs().max())
+    assert (error < 1e-10) is all(part == int(part) for part in shift), "control"
+
+
+def test_a_phase_on_a_finer_grid_multiplies_without_aliasing():
+    draw = torch.randn(2, 20, 24, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    phase, image = (resample_complex(x[None], (20, 24)) for x in draw)  # without their Nyquist frequency
+    expected = resample_complex(resample_complex(phase, (80, 96)) * resample_complex(image, (80, 96)), (20, 24))
+    found = times_phase(resample_complex(phase, (30, 36)), image)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert (resample_complex(phase * image, (20, 24)) - expected).norm() > 0.1 * expected.norm(), "control"
+    assert torch.equal(times_phase(phase, image), phase * image), "on the same grid as it is"
 
 
 @pytest.mark.parametrize("build", [VarNet, MoDL])
