@@ -58,7 +58,7 @@ def band_limited_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None)
 
     t q(t^2) is the polynomial sum_j 4 / pi sinc(n / 27) (-1)^j T_n(t) / n of degree 25, n = 2 j + 1: the Chebyshev
     series of the sign of t with Lanczos' factors. It rises from 0 to .8 at t = .1 and is within 3 % of 1 from t = .15
-    to 1. z is the image x of :func:`image_phase`, its windows so narrow that the 25-fold frequencies are below Nyquist's,
+    to 1. z is the image x of :func:`image_phase`, its windows so narrow that 25-fold frequencies are below Nyquist's,
     over 1.17 times its norm of order 50 (which no spike of that width exceeds), plus a constant of .1 with the phase of
     the mean, which is what P has where there is nothing.
 
