@@ -114,16 +114,15 @@ def test_the_band_limited_phase_is_near_it_where_there_is_something():
     image, phase = finely(0.6)
     kspace = mri.apply_mask(mri.fft2c(image * phase)[None, None], CALIBRATION)
     found = resample_complex(band_limited_phase(kspace, CALIBRATION), image.shape)[0]
-    inside, outside = image > 0.2, image < 0.01
-    assert (found * phase.conj()).angle()[inside].abs().max() < 0.25
-    assert phase.angle()[inside].abs().max() > 0.5, "the control"
-    assert (found.abs()[inside] - 1).abs().max() < 0.1
-    assert found.abs()[outside].median() < 0.5
+    inside = image > 0.2
+    assert (found * phase.conj()).angle()[inside].abs().max() < 0.35
+    assert phase.angle()[inside].abs().max() > 0.6, "the control"
+    assert (found.abs()[inside] - 1).abs().max() < 0.03
     spectrum = torch.fft.fft2(band_limited_phase(kspace, CALIBRATION)[0]).abs()
     assert float(spectrum[80:160].max() / spectrum.max()) < 1e-12, "nothing above the Nyquist frequency"
     measured = mri.ifft2c(kspace)[:, 0]
     nearly_real = times_phase(band_limited_phase(kspace, CALIBRATION).conj(), measured)
-    assert nearly_real.imag.norm() < 0.15 * nearly_real.norm()
+    assert nearly_real.imag.norm() < 0.2 * nearly_real.norm()
     assert measured.imag.norm() > 0.25 * measured.norm(), "the control"
 
 
