@@ -43,8 +43,9 @@ class AliasFreeUNet(nn.Module):
     """A U-Net all of whose signals are band-limited, so that f(T x) = T f(x) for every real translation T.
 
     Circular convolutions, instance norm (the mean and the variance of a plane do not change with a translation),
-    quadratic activations without aliasing, down by cutting the spectrum, up by filling it with zeros. The Nyquist
-    frequency of the input is left out, since it cannot be moved between the pixels. The last layer starts from 0.
+    products of neighbouring channels without aliasing, one in each block, down by cutting the spectrum, up by filling
+    it with zeros. The Nyquist frequency of the input is left out, since it cannot be moved between the pixels. The last
+    layer starts from 0.
 
     Args:
         spatial_dims: 1, 2 or 3.
