@@ -30,7 +30,7 @@ from data_prep.slices.sample import Sample, check_sizes, normalise, roll_togethe
 from data_prep.slices.seeds import stable_seed
 from recon.errors import InputError
 from recon.physics.movement import move_maps
-from recon.physics.mri import fft2c, move_object, zero_filled
+from recon.physics.mri import fft2c, ifft2c, move_object, zero_filled
 
 
 class FastMRIDataset(FastMRISlices):
@@ -172,6 +172,27 @@ class FastMRIDataset(FastMRISlices):
         kspace = flip_kspace(self._reader.kspace(volume, s), axis, volume.image_size)
         maps = None if maps is None else flip_image(maps, axis, volume.image_size)
         return self._sample(v, s, mask, kspace, self._target_of(volume, s).flip(axis), maps)
+
+    def in_window(self, index: int, corner: Sequence[int], size: Sequence[int]) -> Sample:
+        """Return the sample of a slice whose object is acquired again in a smaller field of view, without a target.
+
+        All coils' images are cut, and with them the maps and, in the middle, the mask, so that calibration lines stay.
+
+        Args:
+            index: the sample, of a file that is fully sampled.
+            corner: (row, column) of the window in k-space's matrix.
+            size: (rows, columns) of the window.
+
+        Raises:
+            InputError: the file cannot be read any more.
+        """
+        v, s = self.slices[index]
+        rows, columns = (slice(start, start + n) for start, n in zip(corner, size, strict=True))
+        volume, maps, mask = self.volumes[v], self._given(v), self.mask(v, s)
+        first = (len(mask) // 2) - size[1] // 2  # so that the centre of k-space stays the centre
+        kspace = fft2c(ifft2c(self._reader.kspace(volume, s))[..., rows, columns])
+        maps = None if maps is None else maps[..., rows, columns]
+        return self._sample(v, s, mask[first : first + size[1]], kspace, torch.zeros(1, 0, 0), maps)
 
     def acquired(self, image: Tensor) -> Sample:
         """Return the sample of any real object (rows, columns) of k-space's size, without a target.

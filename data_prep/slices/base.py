@@ -89,7 +89,7 @@ class SliceDataset(Dataset[Sample], ABC):
         measured: samples hold the measurement as well; their images are whole, and the targets the centres of them.
         fitted_by: how images can be brought to another size: crop, pad, both or neither.
         given_maps: of several coils they hold the file's coil maps, too.
-        acquires: any object can be acquired as the slices were: `flipped` and `acquired` are there.
+        acquires: any object can be acquired as the slices were: `flipped`, `in_window` and `acquired` are there.
 
     Raises:
         TypeError: a class attribute is not declared, or an abstract method not finished.
@@ -287,6 +287,10 @@ class SliceDataset(Dataset[Sample], ABC):
         Raises:
             InputError: a file cannot be read any more.
         """
+        raise NotImplementedError
+
+    def in_window(self, index: int, corner: Sequence[int], size: Sequence[int]) -> Sample:
+        """Return the sample of a slice whose object was acquired again in a window of it; where it `acquires`."""
         raise NotImplementedError
 
     def acquired(self, image: Tensor) -> Sample:

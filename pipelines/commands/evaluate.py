@@ -50,8 +50,8 @@ protocols of reconstruction:
   realistic-shift  new content enters at the border; compared on the interior
   local-change     a bright spot is added near the border: how much the rest of the image changes
   margins          how clear the choice of phases was, and which inputs came nearest to a tie
-  (noise, flip, outside and realistic-shift change the input as an image: not for networks that get k-space, and
-  any-shift and local-change are for those alone)
+  (any-shift and local-change are for networks that get k-space alone; noise, flip, outside and realistic-shift acquire
+  a changed object for them, and are not for networks that get a sinogram)
 protocols of classifiers:
   plain            accuracy, overall and by class, and what is confused with what
   circular-shift   accuracy, worst case, consistency and change of the logits over circular shifts of each image

@@ -121,8 +121,8 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
                 raise InputError(f"{volume.path} has no {volume.recon_key}: training and validation need targets")
 
     def usable_protocols(self, dataset: SliceDataset) -> list[str]:
-        """All; of the measurement those that change it as well, not the image alone, and those that need it."""
-        unusable = set(protocols.OF_IMAGES if dataset.measured else protocols.OF_KSPACE)
+        """All; of the measurement those that change the object, if it can be acquired anew, and those that need it."""
+        unusable = set(() if dataset.measured else protocols.OF_KSPACE)
         if dataset.measured and not dataset.acquires:
             unusable.update(protocols.OF_CHANGED_OBJECTS, protocols.OF_KSPACE)
         return [name for name in self.protocols if name not in unusable]

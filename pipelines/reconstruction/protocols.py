@@ -31,8 +31,12 @@ from recon.metrics.quality import WINDOW as SSIM_WINDOW
 
 BORDER = 8  # a realistic shift moves by at most 1 / BORDER of the side
 WAYS_TO_FLIP = {"flip-vertical": -2, "flip-horizontal": -1}
-OF_CHANGED_OBJECTS = ("noise", "flip", "outside")  # of measurements, for data that can be acquired anew
-OF_IMAGES = ("realistic-shift",)  # cuts windows out of the image, which nothing measured: for networks of images alone
+OF_CHANGED_OBJECTS = (
+    "noise",
+    "flip",
+    "outside",
+    "realistic-shift",
+)  # of measurements, for data that can be acquired anew
 OF_KSPACE = ("any-shift", "local-change")  # they need k-space, and complex images
 
 
@@ -111,27 +115,30 @@ def outside(subject: Subject, settings: Settings) -> Iterator[Row]:
 def realistic_shift(subject: Subject, settings: Settings) -> Iterator[Row]:
     """A window moves over the slice, so that new content enters at its border; compared on the interior.
 
-    A slice that is too small to leave an interior gives no row.
+    Of networks that get k-space the object is acquired again in the window, a smaller field of view, by the middle of
+    the mask. A slice that is too small to leave an interior gives no row, nor does k-space that is undersampled as it
+    is.
     """
     task, multiple = subject.task, subject.task.total_stride
-    for name, sample in zip(subject.names, subject.samples, strict=True):
+    for name, index, sample in zip(subject.names, subject.indices, subject.samples, strict=True):
         sides = sample.image.shape[-2:]
         reach = min(settings.max_shift, *(side // BORDER for side in sides))
         window = [(side - 2 * reach) // multiple * multiple for side in sides]
-        if reach < 1 or min(window) - 2 * reach < SSIM_WINDOW:
+        if reach < 1 or min(window) - 2 * reach < SSIM_WINDOW or not _is_known(subject, sample):
             continue
         corner = [(side - size) // 2 for side, size in zip(sides, window, strict=True)]
-        _, before, _, tie = infer(task, sample._replace(image=_cut(sample.image, corner, window)), name)
+        at_first = _windows(subject, index, sample, [corner], window)
+        _, output, _, tie = infer(task, at_first, name)
+        before = denormalise(output, at_first)
         shifts = draw_shifts(
             settings.shifts, reach, stable_seed("realistic", settings.seed, name, int(sample.slice))
         ).tolist()
         inside = [size - 2 * reach for size in window]
         for some in _chunks(shifts, settings.batch_size):
-            moved = torch.cat(
-                [_cut(sample.image, [c - s for c, s in zip(corner, t, strict=True)], window) for t in some]
-            )
-            preds = denormalise(_cut(task(sample._replace(image=moved)), [reach, reach], inside), sample)
-            expected = denormalise(torch.cat([_cut(before, [reach - s for s in t], inside) for t in some]), sample)
+            corners = [[c - s for c, s in zip(corner, t, strict=True)] for t in some]
+            moved = _windows(subject, index, sample, corners, window)
+            preds = _cut(denormalise(task(moved), moved), [reach, reach], inside)
+            expected = torch.cat([_cut(before, [reach - s for s in t], inside) for t in some])
             yield from _error_rows("realistic-shift", name, sample, some, preds, expected, "tie" if tie else "ok")
 
 
@@ -248,6 +255,22 @@ def _error_rows(
 def _peak(sample: Sample, n: int) -> Tensor | None:
     """R for n images of a slice; None where there is no target."""
     return sample.data_range.expand(n) if sample.target.numel() else None
+
+
+def _is_known(subject: Subject, sample: Sample) -> bool:
+    """Whether all of a slice can be seen: of measurements the object."""
+    volume = subject.dataset.volumes[int(sample.volume)]
+    return not (sample.kspace.numel() and getattr(volume, "has_mask", False))
+
+
+def _windows(
+    subject: Subject, index: int, sample: Sample, corners: Sequence[Sequence[int]], size: Sequence[int]
+) -> Sample:
+    """A batch of windows of a slice: cut out of the image, or acquired anew."""
+    if not sample.kspace.numel():
+        return sample._replace(image=torch.cat([_cut(sample.image, corner, size) for corner in corners]))
+    found = [subject.batch(subject.dataset.in_window(index, corner, size)) for corner in corners]
+    return Sample(*map(torch.cat, zip(*found, strict=True)))
 
 
 def _cut(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

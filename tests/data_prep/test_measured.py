@@ -52,6 +52,21 @@ def test_a_flipped_object_is_measured_with_the_same_mask(axis, n_coils, tmp_path
     np.testing.assert_allclose(flipped.kspace * flipped.std, expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("n_coils", [0, 3])
+def test_a_window_of_an_object_is_measured_with_the_middle_of_the_mask(n_coils, tmp_path):
+    path = write_volume(tmp_path / "a.h5", n_coils=n_coils)
+    data = FastMRIDataset(path, None, "multicoil" if n_coils else "singlecoil", measured=True)
+    still, window = data[1], data.in_window(1, (3, 7), (40, 32))
+    assert torch.equal(window.mask, still.mask[4:36])
+    assert window.mask[16], "the centre of k-space stays the centre"
+    with h5py.File(path) as file:
+        full = np.asarray(file["kspace"][1]).reshape(-1, 48, 40)
+    images = mri.ifft2c(torch.from_numpy(full))[..., 3:43, 7:39]
+    expected = mri.apply_mask(mri.fft2c(images), still.mask[4:36])
+    torch.testing.assert_close(window.kspace * window.std, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+    assert not window.target.numel()
+
+
 def test_of_what_is_undersampled_already_the_mask_is_flipped(tmp_path):
     mask = (np.arange(40) % 3 == 0) | (np.abs(np.arange(40) - 20) < 3)
     path = write_volume(tmp_path / "a.h5", mask=mask)
