@@ -1,4 +1,4 @@
-"""The MRI half of ``recon-prepare``: fastMRI folders checked, or simulated from images."""
+"""The MRI half of ``recon-prepare``: fastMRI folders checked, simulated from images, or imported."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from data_prep import (
 from data_prep.fastmri.volume import undersampled
 from data_prep.storage.cache import reason
 from data_prep.storage.nifti import nifti_name, read_nifti
+from pipelines.reconstruction.import_mri import import_files, import_flags
 from pipelines.reconstruction.preparation import AddFlag, Preparation
 from pipelines.runtime.bounds import COILS, NOISE, SIDE
 from pipelines.runtime.notes import say_aloud
@@ -179,4 +180,7 @@ PREPARE = Preparation(
     simulate=_simulate,
     index_flags=_index_flags,
     simulate_flags=_simulate_flags,
+    imported="ISMRMRD, MATLAB (.mat), NumPy (.npy) or HDF5",
+    imports=import_files,
+    import_flags=import_flags,
 )
