@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import (
@@ -34,6 +36,7 @@ from data_prep.labelled.small_images import Part
 from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
+from tests.data_prep.raw_files import Scan
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 pytestmark = pytest.mark.usefixtures("few_slices")
@@ -186,6 +189,40 @@ def brain(here):
     return here / "brain.nii.gz"
 
 
+KSPACE = np.pad(np.ones((1, 4, 2, 2), complex), ((0, 0), (0, 0), (7, 7), (7, 7)))  # slices, coils, rows, columns
+
+
+@pytest.fixture
+def ismrmrd_scan(here):
+    return Scan([KSPACE]).write(here / "scan.h5")
+
+
+@pytest.fixture
+def cup_phantom(here):
+    savemat(here / "cup_phantom.mat", {"ksp": KSPACE[0, 0]})
+    return here / "cup_phantom.mat"
+
+
+@pytest.fixture
+def kspace_array(here):
+    np.save(here / "kspace.npy", KSPACE)
+    return here / "kspace.npy"
+
+
+@pytest.fixture
+def subjects(here):
+    with h5py.File(here / "subjects.h5", "w") as file:
+        file["7B/FSE"] = KSPACE[:, 0]
+    return here / "subjects.h5"
+
+
+@pytest.fixture
+def imported(here):
+    np.save(here / "first.npy", KSPACE[0, 0])
+    assert prepare.main(["import", str(here / "first.npy"), "--out", str(here / "measured")]) == 0
+    return here / "measured"
+
+
 @pytest.fixture
 def chest(here):
     return write_nifti(here / "chest.nii.gz", body())
@@ -209,6 +246,11 @@ NAMES = {
     "/data/imagenet": "imagenet",
     "brain.nii.gz": "brain",
     "chest.nii.gz": "chest",
+    "scan.h5": "ismrmrd_scan",
+    "cup_phantom.mat": "cup_phantom",
+    "kspace.npy": "kspace_array",
+    "subjects.h5": "subjects",
+    "measured": "imported",
     "series": "dicom",
 }
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate

@@ -19,7 +19,7 @@ ORDER = ("average", "slice", "coil", "readout", "phase")
 NEEDED = ("readout", "phase")
 ZERO = 1e-12  # of the largest value: what arithmetic in float64 leaves of zeros
 LISTED = 6
-MATLAB_73 = b"MATLAB 7.3"
+MATLAB = b"MATLAB"
 Shape = tuple[int, ...]
 
 
@@ -93,9 +93,8 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
     if 0 in placed.shape:
         raise InputError(f"{path} has the shape {shape}: give an array that holds k-space")
     kspace = placed[0] if placed.shape[0] == 1 else placed.mean(0)
-    with np.errstate(invalid="ignore"):
-        size = np.abs(kspace).max((0, 1, 2))
-        measured = ~(size <= ZERO * size.max())
+    size = np.abs(kspace).max((0, 1, 2))
+    measured = ~(size <= ZERO * size[np.isfinite(size)].max(initial=0))  # also what is not finite
     return raw_volume(path, np.where(measured, kspace, 0), measured)
 
 
@@ -112,7 +111,7 @@ def _read(path: Path, variable: str | None) -> np.ndarray:
         assert dataset is not None
         values = _complex(dataset[()])
     with path.open("rb") as start:
-        reversed_axes = start.read(len(MATLAB_73)) == MATLAB_73  # columns first: HDF5 tells them the other way round
+        reversed_axes = start.read(len(MATLAB)) == MATLAB  # columns first: HDF5 tells them the other way round
     return values.T if reversed_axes else values
 
 

@@ -50,6 +50,17 @@ class RawVolume:
         places = np.flatnonzero(self.measured) - len(self.measured) // 2
         return bool(len(places) > np.ptp(places)) and abs(int(places[0] + places[-1])) <= 1
 
+    def kspace_for(self, challenge: str) -> np.ndarray:
+        """Return k-space as the files of a challenge hold it, singlecoil without the axis of coils.
+
+        Raises:
+            InputError: singlecoil with several coils.
+        """
+        n_coils = self.kspace.shape[1]
+        if challenge == "singlecoil" and n_coils > 1:
+            raise InputError(f"{self.path} has {n_coils} coils: give --challenge multicoil, or leave it out")
+        return self.kspace[:, 0] if challenge == "singlecoil" else self.kspace
+
     def peak(self) -> tuple[int, int]:
         """Where k-space has most energy, over all slices and coils: (row, column), counted from the centre."""
         power = sum(np.square(np.abs(image)).sum(0) for image in self.kspace)
@@ -110,10 +121,7 @@ def write_raw(path: Path, raw: RawVolume, challenge: str, acquisition: str, subj
     Raises:
         InputError: singlecoil with several coils, or the file cannot be written.
     """
-    n_coils, *size = raw.kspace.shape[1:]
-    if challenge == "singlecoil" and n_coils > 1:
-        raise InputError(f"{raw.path} has {n_coils} coils: give --challenge multicoil, or leave it out")
-    kspace = raw.kspace[:, 0] if challenge == "singlecoil" else raw.kspace
+    kspace, size = raw.kspace_for(challenge), raw.kspace.shape[-2:]
     header = write_header(size, size, raw.field_of_view_mm, raw.thickness_mm, raw.resonance_hz)
     attributes = {"acquisition": acquisition, "patient_id": subject}
     write_kspace(path, kspace, header, attributes, None if raw.is_complete else _undersampling(raw.measured))

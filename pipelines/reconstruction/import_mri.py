@@ -57,6 +57,7 @@ def import_files(arguments: Namespace) -> None:
             written = folder / f"{_name(path, arguments.variable, raw.part)}.h5"
             if written.exists():
                 raise InputError(f"{written} is there already: rename {path.name}, or give another --out folder")
+            raw.kspace_for(challenge)  # refused before a folder is made
             make_folder(folder)
             write_raw(written, raw, challenge, arguments.acquisition, arguments.subject or path.stem)
             say_aloud(raw.remarks())
