@@ -189,7 +189,7 @@ def brain(here):
     return here / "brain.nii.gz"
 
 
-KSPACE = np.pad(np.ones((1, 4, 2, 2), complex), ((0, 0), (0, 0), (7, 7), (7, 7)))  # slices, coils, rows, columns
+KSPACE = np.pad(np.ones((1, 4, 2, 2), complex), ((0, 0), (0, 0), (15, 15), (15, 15)))  # slices, coils, rows, columns
 
 
 @pytest.fixture
@@ -218,9 +218,17 @@ def subjects(here):
 
 @pytest.fixture
 def imported(here):
-    np.save(here / "first.npy", KSPACE[0, 0])
-    assert prepare.main(["import", str(here / "first.npy"), "--out", str(here / "measured")]) == 0
+    for name in ("anna", "bert", "carl"):
+        np.save(here / f"{name}.npy", KSPACE[0, 0])
+    files = [str(here / f"{name}.npy") for name in ("anna", "bert", "carl")]
+    assert prepare.main(["import", *files, "--out", str(here / "measured")]) == 0
     return here / "measured"
+
+
+@pytest.fixture
+def lists(here):
+    (here / "split.yaml").write_text("train: [anna]\nval: [bert]\ntest: [carl]\n")
+    return here / "split.yaml"
 
 
 @pytest.fixture
@@ -251,6 +259,7 @@ NAMES = {
     "kspace.npy": "kspace_array",
     "subjects.h5": "subjects",
     "measured": "imported",
+    "split.yaml": "lists",
     "series": "dicom",
 }
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from PIL import Image
 from data_prep import FastMRIDataset, find_volumes
 from data_prep.raw.arrays import ORDER
 from data_prep.raw.files import read_raw
+from pipelines.commands import train
 from pipelines.commands.prepare import main
+from pipelines.runs.open import open_run
+from tests.conftest import TINY
 from tests.data_prep.raw_files import Scan, fft2, known_object, other_line, space
 from tests.pipelines.test_bad_input import refuse
 
@@ -141,6 +145,22 @@ def test_a_peak_far_from_the_centre_is_said_aloud(tmp_path, roll, is_said):
     (raw,) = read_raw(tmp_path / "array.npy")
     assert raw.peak() == tuple(-side // 2 if abs(t) == side // 2 else t for t, side in zip(roll, (24, 20), strict=True))
     assert any("strongest" in said for said in raw.remarks()) == is_said
+
+
+@pytest.mark.training
+def test_three_people_are_trained_on_in_folds(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    for name in ("anna", "bert", "carl"):
+        np.save(tmp_path / f"{name}.npy", centred((2, 1, 24, 20))[:, 0])
+        arguments = [str(tmp_path / f"{name}.npy"), "--axes=slice,readout,phase", f"--out={data}", f"--subject={name}"]
+        assert main(["import", *arguments]) == 0
+    flags = [f"--data={data}", f"--out={out}", *TINY, "--trainer.max_epochs=1", "--dataset.folds=3", "--dataset.fold=1"]
+    assert train.main(["--task=mri", *flags, "--evaluation.split=test"]) == 0
+    said = json.loads((out / "summary.json").read_text())
+    assert "fold 1 of 3 by subject" in said["data"]
+    run = open_run(out)
+    assert [volume.name for volume in run.dataset.volumes] == ["bert"]
+    assert [volume.name for volume in open_run(out, split="val").dataset.volumes] == ["carl"]
 
 
 class TestMeasured:
