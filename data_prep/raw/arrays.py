@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_prep.raw.opening import open_raw
 from data_prep.raw.volume import RawVolume, raw_volume
 from data_prep.storage.cache import reason
-from data_prep.storage.hdf5 import find_dataset, open_volume
+from data_prep.storage.hdf5 import find_dataset
+from data_prep.storage.numpy_file import read_npy
 from recon.errors import InputError, check_choice
 
 AXES = ("slice", "coil", "average", "readout", "phase", "rows", "columns")
@@ -100,11 +103,13 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
 
 def _read(path: Path, variable: str | None) -> np.ndarray:
     if path.suffix.lower() == ".npy":
-        return _read_numpy(path, variable)
+        if variable is not None:
+            raise InputError(f"{path} holds one array without a name: leave --variable out")
+        return read_npy(path)
     if path.suffix.lower() == ".mat" and not h5py.is_hdf5(path):
         return _read_matlab(path, variable)
     found: dict[str, Shape] = {}
-    with open_volume(path) as file:
+    with open_raw(path) as file:
         file.visititems(lambda name, item: _note(found, name, item))
         likely = [name for name in found if _is_complex(file[name].dtype)]
         dataset = find_dataset(file, choose(path, variable, found, likely), path)
@@ -133,27 +138,21 @@ def _complex(values: np.ndarray) -> np.ndarray:
     return values[names[0]] + 1j * values[names[1]]
 
 
-def _read_numpy(path: Path, variable: str | None) -> np.ndarray:
-    if variable is not None:
-        raise InputError(f"{path} holds one array without a name: leave --variable out")
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError, OverflowError) as error:
-        raise InputError(f"{path} is not a readable .npy file ({reason(error)}): copy it again") from error
-
-
 def _read_matlab(path: Path, variable: str | None) -> np.ndarray:
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
+    damage = (OSError, ValueError, TypeError, LookupError, EOFError, NotImplementedError, MemoryError)
     try:
-        found = {name: shape for name, shape, kind in whosmat(path) if kind in ("double", "single")}
-        name = choose(path, variable, found, list(found))
-        return np.asarray(loadmat(path, variable_names=[name])[name])
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            found = {name: shape for name, shape, kind in whosmat(path) if kind in ("double", "single")}
+            name = choose(path, variable, found, list(found))
+            return np.asarray(loadmat(path, variable_names=[name])[name])
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
-        raise InputError(f"{path} is not a readable MATLAB file ({reason(error)}): copy it again") from error
+    except (*damage, zlib.error, MatReadError) as error:
+        why = reason(error) or "it claims more than there is memory for"
+        raise InputError(f"{path} is not a readable MATLAB file ({why}): copy it again") from error
 
 
 def choose(path: Path, variable: str | None, found: Mapping[str, Shape], likely: Sequence[str]) -> str:

@@ -41,7 +41,10 @@ def read_raw(
     except OSError as error:
         raise InputError(f"{path} cannot be read ({reason(error)}): give a file of raw data") from error
     if not is_hdf5 and path.suffix.lower() not in ARRAYS:
-        raise InputError(f"{path} is of an unknown kind: give an ISMRMRD, MATLAB (*.mat), NumPy (*.npy) or HDF5 file")
+        raise InputError(
+            f"{path} is of an unknown kind: give an ISMRMRD, MATLAB (*.mat), NumPy (*.npy) or HDF5 file (converters "
+            "such as siemens_to_ismrmrd make ISMRMRD of vendors' raw data)"
+        )
     groups = ismrmrd_groups(path) if is_hdf5 else []
     if variable is not None:
         groups = [name for name in groups if name == variable.strip("/")]

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from data_prep.fastmri.headers import HeaderText
+from data_prep.raw.opening import open_raw
 from data_prep.raw.volume import RawVolume, raw_volume
-from data_prep.storage.hdf5 import open_volume
 from recon.errors import InputError
 
 CHUNK = 256  # lines that are read at once
@@ -27,7 +27,7 @@ def ismrmrd_groups(path: Path) -> list[str]:
     Raises:
         InputError: the file cannot be read.
     """
-    with open_volume(path) as file:
+    with open_raw(path) as file:
         return [name for name, item in file.items() if isinstance(item, h5py.Group) and {"xml", "data"} <= item.keys()]
 
 
@@ -49,7 +49,7 @@ def read_ismrmrd(path: Path, group: str) -> list[RawVolume]:
 
     Source: the ISMRM raw data format, Inati et al., Magnetic Resonance in Medicine 77, 411 (2017).
     """
-    with open_volume(path) as file:
+    with open_raw(path) as file:
         header = _header(file[group], path, f"{group}/xml")
         lines = [line for line in _acquisitions(file[group], path) if not any(map(line.is_flag_set, LEFT_OUT))]
     notes = []

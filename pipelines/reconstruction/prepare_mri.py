@@ -23,8 +23,8 @@ from data_prep import (
     write_fastmri,
 )
 from data_prep.fastmri.volume import undersampled
-from data_prep.storage.cache import reason
 from data_prep.storage.nifti import nifti_name, read_nifti
+from data_prep.storage.numpy_file import read_npy
 from pipelines.reconstruction.import_mri import import_files, import_flags
 from pipelines.reconstruction.preparation import AddFlag, Preparation
 from pipelines.runtime.bounds import COILS, NOISE, SIDE
@@ -157,10 +157,7 @@ def _read_images(path: Path, slice_axis: int | None) -> tuple[np.ndarray, tuple[
     """A volume as (slices, rows, columns), and its voxel size in mm along these axes."""
     spacing, axis = [1.0, 1.0, 1.0], 0
     if path.suffix == ".npy":
-        try:
-            volume = np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a header that says more than there is
-        except (OSError, ValueError, EOFError, OverflowError) as error:
-            raise InputError(f"{path} is not a readable .npy volume ({reason(error)}): give an image file") from error
+        volume = read_npy(path)
     else:
         image, volume = read_nifti(path)
         spacing, axis = [float(side) for side in image.header.get_zooms()[:3]], 2

@@ -245,6 +245,7 @@ def files(tmp_path_factory):
     np.save(folder / "empty.npy", kspace[:, :, :0])
     np.save(folder / "coils.npy", centred((1, 4, 24, 20))[0])
     (folder / "cut.npy").write_bytes((folder / "two.npy").read_bytes()[:300])
+    (folder / "damaged.npy").write_bytes((folder / "two.npy").read_bytes().replace(b"(8, 6)", b"(8, 6("))
     scipy.io.savemat(folder / "several.mat", {"a": kspace, "b": kspace[0]})
     (folder / "cut.mat").write_bytes((folder / "several.mat").read_bytes()[:700])
     (folder / "words.txt").write_text("words")
@@ -284,6 +285,7 @@ def files(tmp_path_factory):
         ("empty.npy --axes slice,coil,readout,phase", "has the shape 2 x 1 x 0 x 6"),
         ("coils.npy --axes coil,readout,phase --challenge singlecoil", "has 4 coils: give --challenge multicoil"),
         ("cut.npy", "not a readable .npy file"),
+        ("damaged.npy", "not a readable .npy file"),
         ("several.mat", "choose by --variable one of a (2 x 1 x 8 x 6), b (1 x 8 x 6)"),
         ("several.mat --variable c", "no array c: give --variable one of a (2 x 1 x 8 x 6), b (1 x 8 x 6)"),
         ("cut.mat --variable a", "not a readable MATLAB file"),
