@@ -93,7 +93,7 @@ def _of_fold(volumes: Sequence[Volume], folds: int, fold: int, split: str, data:
 
 
 def _listed(volumes: Sequence[Volume], path: Path, split: str) -> list[Volume]:
-    lists = read_lists(path)
+    lists = _read_lists(path)
     known = {volume.name: volume for volume in volumes}
     for name in [name for names in lists.values() for name in names]:
         if name not in known:
@@ -109,7 +109,7 @@ def _listed(volumes: Sequence[Volume], path: Path, split: str) -> list[Volume]:
     return [known[name] for name in lists[split]]
 
 
-def read_lists(path: Path) -> dict[str, list[str]]:
+def _read_lists(path: Path) -> dict[str, list[str]]:
     """Read a YAML file of lists train, val and test of names of files, without suffix or with it.
 
     Raises:

@@ -26,7 +26,7 @@ MATLAB = b"MATLAB"
 Shape = tuple[int, ...]
 
 
-def parse_axes(text: str, phase_encoding: str | None) -> list[str]:
+def _parse_axes(text: str, phase_encoding: str | None) -> list[str]:
     """Read what the axes of an array are, such as slice,readout,phase.
 
     Args:
@@ -66,9 +66,9 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
     Args:
         path: a file *.npy or *.mat (MATLAB's 5 and 7.3), or another HDF5 file.
         variable: the array's name, in HDF5 with the groups that it is in; None where there is but one. Not of *.npy.
-        axes: what its dimensions are (`parse_axes`), in the program's order that wrote the file; None for two,
+        axes: what its dimensions are (`_parse_axes`), in the program's order that wrote the file; None for two,
             rows,columns.
-        phase_encoding: see `parse_axes`.
+        phase_encoding: see `_parse_axes`.
 
     Raises:
         InputError: the file cannot be read, has no such array or several, or that is not complex, not finite, zero,
@@ -80,7 +80,9 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
         raise InputError(
             f"{path} has {values.ndim} dimensions ({shape}): say by --axes which is what, such as slice,readout,phase"
         )
-    names = parse_axes(axes or "rows,columns", phase_encoding)
+    names = _parse_axes(axes or "rows,columns", phase_encoding)
+    if path.suffix.lower() == ".mat":  # MATLAB forgets last dimensions of one
+        values = values.reshape(*values.shape, *[1] * (len(names) - values.ndim))
     if len(names) != values.ndim:
         raise InputError(
             f"{path} has {values.ndim} dimensions ({shape}), but --axes {axes or 'rows,columns'} names {len(names)}: "
@@ -112,7 +114,7 @@ def _read(path: Path, variable: str | None) -> np.ndarray:
     with open_raw(path) as file:
         file.visititems(lambda name, item: _note(found, name, item))
         likely = [name for name in found if _is_complex(file[name].dtype)]
-        dataset = find_dataset(file, choose(path, variable, found, likely), path)
+        dataset = find_dataset(file, _choose(path, variable, found, likely), path)
         assert dataset is not None
         values = _complex(dataset[()])
     with path.open("rb") as start:
@@ -146,7 +148,7 @@ def _read_matlab(path: Path, variable: str | None) -> np.ndarray:
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             found = {name: shape for name, shape, kind in whosmat(path) if kind in ("double", "single")}
-            name = choose(path, variable, found, list(found))
+            name = _choose(path, variable, found, list(found))
             return np.asarray(loadmat(path, variable_names=[name])[name])
     except InputError:
         raise
@@ -155,7 +157,7 @@ def _read_matlab(path: Path, variable: str | None) -> np.ndarray:
         raise InputError(f"{path} is not a readable MATLAB file ({why}): copy it again") from error
 
 
-def choose(path: Path, variable: str | None, found: Mapping[str, Shape], likely: Sequence[str]) -> str:
+def _choose(path: Path, variable: str | None, found: Mapping[str, Shape], likely: Sequence[str]) -> str:
     """Return the name of the array to read.
 
     Args:

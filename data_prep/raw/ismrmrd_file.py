@@ -18,6 +18,7 @@ CHUNK = 256  # lines that are read at once
 CALIBRATION, REVERSE = 20, 22  # flags, as ismrmrd.h counts their bits
 # noise, navigators, phase correction, feedback, dummies, the surface coils' correction, phase stabilisation
 LEFT_OUT = (19, 23, 24, 26, 27, 28, 29, 30, 31)
+REVERSED = "is EPI, with lines read in reverse: correct its lines first, and give the array with --axes"
 PARTS = ("contrast", "phase", "repetition", "set")  # counters that tell volumes apart
 
 
@@ -81,6 +82,8 @@ def _header(group: h5py.Group, path: Path, key: str) -> HeaderText:
     texts = np.asarray(found[()]).ravel().tolist() if isinstance(found, h5py.Dataset) else []
     header = HeaderText(texts[0] if texts else b"", path, key)
     trajectory = header.text("encoding/trajectory")
+    if trajectory == "epi":
+        raise InputError(f"{path} {REVERSED}")
     if trajectory != "cartesian":
         raise InputError(
             f"{path} has a trajectory {trajectory}: grid its k-space first, and give the array with --axes"
@@ -118,9 +121,7 @@ def _check_lines(lines: Sequence[Any], path: Path) -> None:
     if not lines:
         raise InputError(f"{path} holds no lines of an image, but noise or calibration alone: give another file")
     if any(line.is_flag_set(REVERSE) for line in lines):
-        raise InputError(
-            f"{path} holds lines read in reverse (EPI): correct its lines first, and give the array with --axes"
-        )
+        raise InputError(f"{path} {REVERSED}")
     if any(line.encoding_space_ref for line in lines):
         raise InputError(f"{path} holds lines of several encodings: give a file for each")
     if any(line.idx.kspace_encode_step_2 for line in lines):

@@ -52,7 +52,7 @@ def _index(arguments: Namespace) -> None:
         raise InputError(
             f"{data} has no folder {challenge}_train, {challenge}_val or {challenge}_test: give its parent"
         )
-    table = Table("folder", "volumes", "slices", "k-space", "image", "acquisitions", "targets")
+    table = Table("folder", "volumes", "subjects", "slices", "k-space", "image", "acquisitions", "targets")
     for folder in folders[challenge]:
         volumes = index_folder(folder, challenge)
         say_aloud(undersampled(volumes))
@@ -63,6 +63,7 @@ def _index(arguments: Namespace) -> None:
         table.add_row(
             folder.name,
             str(len(volumes)),
+            str(len({volume.subject for volume in volumes})),
             str(sum(volume.n_slices for volume in volumes)),
             *(", ".join(size) for size in sizes),
             ", ".join(sorted({volume.acquisition for volume in volumes})),

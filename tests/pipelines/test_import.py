@@ -127,6 +127,12 @@ def test_matlabs_axes_are_matlabs(tmp_path, kind):
     np.testing.assert_allclose(raw.kspace[:, 0], values.transpose(2, 0, 1), rtol=1e-6)
 
 
+def test_a_last_dimension_of_one_that_matlab_forgot(tmp_path):
+    scipy.io.savemat(tmp_path / "array.mat", {"ksp": centred()[0, 0]})
+    (raw,) = read_raw(tmp_path / "array.mat", axes="readout,phase,slice,coil")
+    np.testing.assert_array_equal(raw.kspace[0, 0], centred()[0, 0].astype(np.complex64))
+
+
 def test_columns_of_an_array_that_are_zero_were_not_measured(tmp_path):
     values = centred((1, 1, 24, 20))[0, 0]
     for missing, is_complete in ((slice(0, 0), True), (slice(1, None, 4), False), (slice(0, 6), False)):
@@ -207,8 +213,8 @@ SCANS = {
         "3-D scan of 5 steps",
     ),
     "3-D by its lines": (scan(line={"kspace_encode_step_2": 1}), "3-D scan"),
-    "EPI": (scan(flags={3: (ismrmrd.ACQ_IS_REVERSE,)}), "read in reverse (EPI)"),
-    "EPI by its trajectory": (scan(header={"trajectory": trajectoryType.EPI}), "trajectory epi"),
+    "EPI": (scan(flags={3: (ismrmrd.ACQ_IS_REVERSE,)}), "is EPI, with lines read in reverse"),
+    "EPI by its trajectory": (scan(header={"trajectory": trajectoryType.EPI}), "is EPI, with lines read in reverse"),
     "several bands": (
         scan(header={"parallelImaging": parallelImagingType(accelerationFactor=PARALLEL, multiband=BANDS)}),
         "2 slices at once",
