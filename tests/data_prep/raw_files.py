@@ -24,6 +24,7 @@ from ismrmrd.xsd import (
 )
 
 AXES = (-2, -1)
+SHAPE = (2, 1, 8, 6)  # slices, coils, rows, columns
 
 
 def fft2(image: np.ndarray) -> np.ndarray:
@@ -35,6 +36,13 @@ def known_object(shape: Sequence[int], seed: int = 0) -> np.ndarray:
     """Complex images (slices, coils, rows, columns): white, so that no sample of k-space is like another."""
     random = np.random.default_rng(seed)
     return random.standard_normal(shape) + 1j * random.standard_normal(shape)
+
+
+def centred(shape: Sequence[int] = SHAPE) -> np.ndarray:
+    """k-space that is strongest in its middle."""
+    kspace = fft2(known_object(shape))
+    kspace[..., shape[-2] // 2, shape[-1] // 2] = 100
+    return kspace
 
 
 @dataclass
