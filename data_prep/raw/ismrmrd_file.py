@@ -18,7 +18,7 @@ CHUNK = 256  # lines that are read at once
 CALIBRATION, REVERSE = 20, 22  # flags, as ismrmrd.h counts their bits
 # noise, navigators, phase correction, feedback, dummies, the surface coils' correction, phase stabilisation
 LEFT_OUT = (19, 23, 24, 26, 27, 28, 29, 30, 31)
-REVERSED = "is EPI, with lines read in reverse: correct its lines first, and give the array with --axes"
+REVERSED = "holds lines read in reverse (EPI, bipolar echoes): correct them first, and give the array with --axes"
 PARTS = ("contrast", "phase", "repetition", "set")  # counters that tell volumes apart
 
 

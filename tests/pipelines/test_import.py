@@ -138,8 +138,8 @@ SCANS = {
         "3-D scan of 5 steps",
     ),
     "3-D by its lines": (scan(line={"kspace_encode_step_2": 1}), "3-D scan"),
-    "EPI": (scan(flags={3: (ismrmrd.ACQ_IS_REVERSE,)}), "is EPI, with lines read in reverse"),
-    "EPI by its trajectory": (scan(header={"trajectory": trajectoryType.EPI}), "is EPI, with lines read in reverse"),
+    "EPI": (scan(flags={3: (ismrmrd.ACQ_IS_REVERSE,)}), "holds lines read in reverse (EPI"),
+    "EPI by its trajectory": (scan(header={"trajectory": trajectoryType.EPI}), "holds lines read in reverse (EPI"),
     "several bands": (
         scan(header={"parallelImaging": parallelImagingType(accelerationFactor=PARALLEL, multiband=BANDS)}),
         "2 slices at once",
