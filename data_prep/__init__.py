@@ -4,8 +4,9 @@ from data_prep.bundled import bundled_ct, bundled_mri
 from data_prep.fastmri.dataset import FastMRIDataset
 from data_prep.fastmri.folder import fastmri_files, find_volumes, index_folder, split_folder
 from data_prep.fastmri.headers import Header, parse_header, write_header
+from data_prep.fastmri.kspace_file import Undersampling
 from data_prep.fastmri.masks import MASK_TYPES, check_mask, make_mask
-from data_prep.fastmri.simulation import Undersampling, coil_maps, simulate_kspace, write_fastmri
+from data_prep.fastmri.simulation import coil_maps, simulate_kspace, write_fastmri
 from data_prep.fastmri.volume import Volume, read_volume
 from data_prep.hounsfield.dataset import HUDataset
 from data_prep.hounsfield.volume import HUVolume, open_hu, read_hu

@@ -32,6 +32,7 @@ MRI_SOURCES = (
             "samples/mri_brain.h5",
             "bundled.py",
             "fastmri/simulation.py",
+            "fastmri/kspace_file.py",
             "fastmri/headers.py",
             "slices/crop.py",
             "slices/seeds.py",

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import (
@@ -34,6 +36,7 @@ from data_prep.labelled.small_images import Part
 from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
+from tests.data_prep.raw_files import Scan
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 pytestmark = pytest.mark.usefixtures("few_slices")
@@ -186,6 +189,48 @@ def brain(here):
     return here / "brain.nii.gz"
 
 
+KSPACE = np.pad(np.ones((1, 4, 2, 2), complex), ((0, 0), (0, 0), (15, 15), (15, 15)))  # slices, coils, rows, columns
+
+
+@pytest.fixture
+def ismrmrd_scan(here):
+    return Scan([KSPACE]).write(here / "scan.h5")
+
+
+@pytest.fixture
+def cup_phantom(here):
+    savemat(here / "cup_phantom.mat", {"ksp": KSPACE[0, 0]})
+    return here / "cup_phantom.mat"
+
+
+@pytest.fixture
+def kspace_array(here):
+    np.save(here / "kspace.npy", KSPACE)
+    return here / "kspace.npy"
+
+
+@pytest.fixture
+def subjects(here):
+    with h5py.File(here / "subjects.h5", "w") as file:
+        file["7B/FSE"] = KSPACE[:, 0]
+    return here / "subjects.h5"
+
+
+@pytest.fixture
+def imported(here):
+    for name in ("anna", "bert", "carl"):
+        np.save(here / f"{name}.npy", KSPACE[0, 0])
+    files = [str(here / f"{name}.npy") for name in ("anna", "bert", "carl")]
+    assert prepare.main(["import", *files, "--out", str(here / "measured")]) == 0
+    return here / "measured"
+
+
+@pytest.fixture
+def lists(here):
+    (here / "split.yaml").write_text("train: [anna]\nval: [bert]\ntest: [carl]\n")
+    return here / "split.yaml"
+
+
 @pytest.fixture
 def chest(here):
     return write_nifti(here / "chest.nii.gz", body())
@@ -209,6 +254,12 @@ NAMES = {
     "/data/imagenet": "imagenet",
     "brain.nii.gz": "brain",
     "chest.nii.gz": "chest",
+    "scan.h5": "ismrmrd_scan",
+    "cup_phantom.mat": "cup_phantom",
+    "kspace.npy": "kspace_array",
+    "subjects.h5": "subjects",
+    "measured": "imported",
+    "split.yaml": "lists",
     "series": "dicom",
 }
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate

@@ -24,6 +24,7 @@ from data_prep.fastmri.measured import (
 from data_prep.fastmri.reading import VolumeReader
 from data_prep.fastmri.simulation import coil_maps
 from data_prep.fastmri.slices import FastMRISlices
+from data_prep.fastmri.splits import split_volumes
 from data_prep.fastmri.volume import Volume
 from data_prep.slices.crop import fit_center
 from data_prep.slices.sample import Sample, check_sizes, normalise, roll_together
@@ -63,6 +64,10 @@ class FastMRIDataset(FastMRISlices):
         measured: give k-space and mask as well, for a network that needs the measurement. Images are then those of
             k-space's whole matrix, so that an object that moves circularly moves them circularly.
         given_maps: with the measurement of several coils, give the file's coil maps as well (see `write_fastmri`).
+        split_by: a YAML file with lists train, val and test of files, in whatever folder of the challenge they lie (see
+            `split_volumes`); None where each split has its folder, or there are folds.
+        folds: split by subject in so many folds: one to test on, the next to validate on; None where the folders do.
+        fold: which of them to test on, from 0.
 
     Attributes:
         volumes: the files, sorted by name; others see `SliceDataset`.
@@ -87,6 +92,9 @@ class FastMRIDataset(FastMRISlices):
         progress: bool = True,
         measured: bool = False,
         given_maps: bool = False,
+        split_by: str | None = None,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
         image_size = check_sizes(image_size, max_shift)
@@ -95,7 +103,11 @@ class FastMRIDataset(FastMRISlices):
                 f"dataset.image_size is {list(image_size)}, but a network with the measurement inside reconstructs all "
                 "of k-space's matrix: leave dataset.image_size out"
             )
-        super().__init__(find_volumes(Path(data), challenge, split, progress), image_size)
+        if split is None or (split_by is None and folds is None):
+            volumes = find_volumes(Path(data), challenge, split, progress)
+        else:
+            volumes = split_volumes(Path(data), challenge, split, split_by, folds, fold, progress)
+        super().__init__(volumes, image_size)
         self.challenge = challenge
         self.mask_type, self.center_fractions, self.accelerations = mask_type, center_fractions, accelerations
         self.max_shift, self.training, self.seed = max_shift, training, seed

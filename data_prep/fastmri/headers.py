@@ -75,8 +75,80 @@ def _divide(extent: tuple[float, float, float] | None, size: tuple[int, int, int
     return x, y, z
 
 
+class HeaderText:
+    """ISMRMRD XML (http://www.ismrm.org/ISMRMRD), and what stands in its elements.
+
+    Args:
+        text: the XML.
+        path: the file that it stands in, for the message.
+        key: what it is called there.
+
+    Raises:
+        InputError: the text is not XML, or is another document.
+    """
+
+    def __init__(self, text: bytes | str, path: Path, key: str = "ismrmrd_header") -> None:
+        self._path, self._key = path, key
+        try:
+            self._root = ElementTree.fromstring(text)
+        except (ElementTree.ParseError, ValueError) as error:
+            raise self.unusable(f"it is not XML ({error})") from error
+        if self._root.tag != f"{{{NAMESPACE}}}ismrmrdHeader":
+            raise self.unusable(f"its root element is {self._root.tag!r}")
+
+    def count(self, element: str) -> int:
+        """Return how many elements there are at a path such as encoding/trajectory."""
+        return len(self._root.findall(_steps(element)))
+
+    def text(self, element: str) -> str | None:
+        """Return the text of the first element at a path; None where there is none."""
+        return self._root.findtext(_steps(element))
+
+    def number(self, element: str, default: int | None = None) -> int:
+        """Return a whole number; of an element that is not there, the default.
+
+        Raises:
+            InputError: it is none, or is not there and there is no default.
+        """
+        found = self.text(element)
+        if found is None and default is not None:
+            return default
+        try:
+            return int(found or "")
+        except ValueError as error:
+            raise self.unusable(f"{element} is {found!r:.40}, not a whole number") from error
+
+    def sizes(self) -> Header:
+        """Return the matrix sizes and the image's extent.
+
+        Raises:
+            InputError: one of the matrix sizes is not there.
+        """
+
+        def matrix(space: str) -> tuple[int, int, int]:
+            x, y, z = (self.number(f"encoding/{space}/matrixSize/{axis}") for axis in "xyz")
+            return x, y, z
+
+        def extent(space: str) -> tuple[float, float, float] | None:
+            return _positive([self.text(f"encoding/{space}/fieldOfView_mm/{axis}") for axis in "xyz"])
+
+        spaces = "encodedSpace", "reconSpace"
+        return Header(*map(matrix, spaces), *map(extent, reversed(spaces)))
+
+    def unusable(self, why: str) -> InputError:
+        """Return the sentence on a header that cannot be used."""
+        return InputError(
+            f"{self._path}: {self._key!r} is not a usable ISMRMRD header, {why}; correct it or leave the file out (it "
+            "is the scanner's XML)."
+        )
+
+
+def _steps(element: str) -> str:
+    return "/".join(f"{{{NAMESPACE}}}{step}" for step in element.split("/"))
+
+
 def parse_header(text: bytes | str, path: Path) -> Header:
-    """Read the matrix sizes and the image's extent from ISMRMRD XML (http://www.ismrm.org/ISMRMRD).
+    """Read the matrix sizes and the image's extent from ISMRMRD XML.
 
     Args:
         text: the XML.
@@ -85,36 +157,15 @@ def parse_header(text: bytes | str, path: Path) -> Header:
     Raises:
         InputError: the text is not XML, is another document, or lacks one of the matrix sizes.
     """
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(_complaint(path, f"it is not XML ({error})")) from error
-    if root.tag != f"{{{NAMESPACE}}}ismrmrdHeader":
-        raise InputError(_complaint(path, f"its root element is {root.tag!r}"))
-
-    def text_of(element: str) -> str | None:
-        return root.findtext("/".join(f"{{{NAMESPACE}}}{step}" for step in f"encoding/{element}".split("/")))
-
-    def number(element: str) -> int:
-        found = text_of(element)
-        try:
-            return int(found or "")
-        except ValueError as error:
-            raise InputError(_complaint(path, f"encoding/{element} is {found!r:.40}, not a whole number")) from error
-
-    def matrix(space: str) -> tuple[int, int, int]:
-        x, y, z = (number(f"{space}/matrixSize/{axis}") for axis in "xyz")
-        return x, y, z
-
-    def extent(space: str) -> tuple[float, float, float] | None:
-        return _positive([text_of(f"{space}/fieldOfView_mm/{axis}") for axis in "xyz"])
-
-    spaces = "encodedSpace", "reconSpace"
-    return Header(*map(matrix, spaces), *map(extent, reversed(spaces)))
+    return HeaderText(text, path).sizes()
 
 
 def write_header(
-    encoded_size: Sequence[int], recon_size: Sequence[int], field_of_view_mm: Sequence[float], thickness_mm: float
+    encoded_size: Sequence[int],
+    recon_size: Sequence[int],
+    field_of_view_mm: Sequence[float],
+    thickness_mm: float,
+    resonance_hz: int = RESONANCE_HZ,
 ) -> bytes:
     """Write a minimal ISMRMRD header of a fully sampled Cartesian 2-D acquisition.
 
@@ -122,15 +173,16 @@ def write_header(
         encoded_size: (rows, columns) of k-space.
         recon_size: (rows, columns) of the image.
         field_of_view_mm: (rows, columns) extent of the encoded image in mm; the reconstructed one has the same
-            pixels, hence its extent is in proportion.
+            pixels, hence its extent is in proportion. 0 where it is not known, as for the next two.
         thickness_mm: extent of one slice in mm.
+        resonance_hz: hydrogen's frequency in the scanner's field.
 
     Returns:
         UTF-8 XML that `parse_header` and fastMRI's `et_query` read.
     """
     ElementTree.register_namespace("", NAMESPACE)
     root = ElementTree.Element(f"{{{NAMESPACE}}}ismrmrdHeader")
-    _add(root, "experimentalConditions/H1resonanceFrequency_Hz", RESONANCE_HZ)
+    _add(root, "experimentalConditions/H1resonanceFrequency_Hz", resonance_hz)
     encoding = ElementTree.SubElement(root, f"{{{NAMESPACE}}}encoding")
     for space, size in (("encodedSpace", encoded_size), ("reconSpace", recon_size)):
         extent = [mm * n / whole for mm, n, whole in zip(field_of_view_mm, size, encoded_size, strict=True)]
@@ -161,10 +213,3 @@ def _add(parent: ElementTree.Element, steps: str, value: object) -> None:
         found = parent.find(tag)
         parent = ElementTree.SubElement(parent, tag) if found is None else found
     parent.text = str(value)
-
-
-def _complaint(path: Path, reason: str) -> str:
-    return (
-        f"{path}: 'ismrmrd_header' is not a usable ISMRMRD header, {reason}; "
-        "correct it or leave the file out (fastMRI files hold the scanner's XML there)."
-    )

@@ -8,34 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_prep.fastmri.headers import write_header
+from data_prep.fastmri.kspace_file import Undersampling, write_kspace
 from data_prep.slices.crop import fit_center
 from data_prep.slices.seeds import generator
-from data_prep.storage.cache import reason, write_hdf5
 from recon.errors import InputError
-from recon.physics.mri import apply_mask, fft2c, ifft2c, move_object, rss
+from recon.physics.mri import fft2c, ifft2c, move_object
 
 PHASE_DEGREE = 3
-
-
-class Undersampling(NamedTuple):
-    """What fastMRI's test files tell of their undersampling.
-
-    Attributes:
-        mask: (columns,) bool, True where a column is measured.
-        acceleration: the nominal one.
-        n_center: the number of columns around the centre that are all kept.
-    """
-
-    mask: np.ndarray
-    acceleration: int
-    n_center: int
 
 
 def simulate_kspace(
@@ -142,10 +127,8 @@ def write_fastmri(
     maps: np.ndarray | None = None,
     undersampling: Undersampling | None = None,
 ) -> None:
-    """Write simulated k-space as a fastMRI file (arXiv 1811.08839), whole or not at all.
+    """Write simulated k-space as a fastMRI file (`write_kspace`); attr simulated_from is "magnitude".
 
-    The target, of k-space's size, is `reconstruction_esc` = |F^-1 k| for one coil or `reconstruction_rss` for
-    several; attrs max and norm are the target's maximum and 2-norm, float64; attr simulated_from is "magnitude".
     Coil maps are kept as `sensitivity_maps`, complex64 (coils, rows, columns), which is no part of fastMRI's schema and
     which its readers pass over; `FastMRIDataset.moved` needs them.
 
@@ -157,35 +140,17 @@ def write_fastmri(
         field_of_view_mm: (rows, columns) extent of the image.
         thickness_mm: extent of a slice.
         maps: complex (coils, rows, columns), the coils' sensitivities, with root sum of squares 1; None keeps none.
-        undersampling: what is kept of k-space, as in fastMRI's test files: k-space is zero elsewhere, there is a
-            `mask` and no target, and attrs acceleration and num_low_frequency stand in the place of max and norm.
+        undersampling: what is kept of k-space, as in fastMRI's test files; None keeps all, and gives a target.
 
     Raises:
         InputError: the maps or the mask do not fit k-space, or the file cannot be written.
     """
     if maps is not None and maps.shape != kspace.shape[1:]:
         raise InputError(f"maps of shape {maps.shape} do not fit k-space {kspace.shape}: give one for each coil.")
-    data = torch.from_numpy(kspace.astype(np.complex64, copy=False))
-    size = data.shape[-2:]
-    datasets: dict[str, Any] = {"ismrmrd_header": write_header(size, size, field_of_view_mm, thickness_mm)}
-    attributes: dict[str, Any] = {"acquisition": acquisition, "patient_id": patient_id, "simulated_from": "magnitude"}
-    if undersampling is None:
-        images = ifft2c(data)
-        target = (images.abs() if data.ndim == 3 else rss(images, 1)).numpy()
-        datasets["reconstruction_esc" if data.ndim == 3 else "reconstruction_rss"] = target
-        attributes |= {"max": float(target.max()), "norm": float(np.linalg.norm(target))}
-    else:
-        mask, acceleration, n_center = undersampling
-        data = apply_mask(data, torch.from_numpy(mask))
-        datasets["mask"] = mask
-        attributes |= {"acceleration": acceleration, "num_low_frequency": n_center}
-    datasets["kspace"] = data.numpy()
-    if maps is not None:
-        datasets["sensitivity_maps"] = maps.astype(np.complex64)
-    try:
-        write_hdf5(Path(path), datasets, attributes)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({reason(error)}): free space or choose another folder.") from error
+    size = kspace.shape[-2:]
+    header = write_header(size, size, field_of_view_mm, thickness_mm)
+    attributes = {"acquisition": acquisition, "patient_id": patient_id, "simulated_from": "magnitude"}
+    write_kspace(path, kspace, header, attributes, undersampling, maps)
 
 
 def _objects(magnitude: np.ndarray, matrix: int, band_limit: int | None) -> Tensor:

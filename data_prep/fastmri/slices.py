@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from data_prep.fastmri.reading import VolumeReader
+from data_prep.fastmri.splits import describe_split
 from data_prep.fastmri.volume import Volume, undersampled
 from data_prep.fastmri.writing import write_volume
 from data_prep.slices.base import SliceDataset, SliceVolume, size_in_words
@@ -81,12 +82,12 @@ class FastMRISlices(SliceDataset):
 
     @classmethod
     def describe(cls, settings: Mapping[str, Any]) -> str:
-        """Say how the inputs are made, from mask_type, center_fractions, accelerations, challenge and image_size."""
+        """Say how the inputs are made, from the settings of masks, challenge, splits and image_size."""
         kept = ", ".join(f"{100 * fraction:g} %" for fraction in settings["center_fractions"])
         factors = ", ".join(str(a) for a in settings["accelerations"])
         coils = ", several coils" if settings["challenge"] == "multicoil" else ""
         mask = f"{settings['mask_type']} mask, acceleration {factors}, centre {kept}"
-        return f"{mask}{coils}{size_in_words(settings)}"
+        return ", ".join(filter(None, (f"{mask}{coils}{size_in_words(settings)}", describe_split(settings))))
 
     @classmethod
     def notes_on(cls, volumes: Sequence[SliceVolume]) -> list[str]:

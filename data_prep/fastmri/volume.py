@@ -42,6 +42,7 @@ class Volume:
         seems_undersampled: whether the file has no mask, but columns between others that are zero in all slices and
             coils: it would be masked a second time.
         voxel_size_mm: of (row, column, slice) of the image that k-space gives; None where the header does not tell.
+        subject: who was measured, the file's attribute patient_id; its name where it does not tell.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Volume:
     recon_key: str
     seems_undersampled: bool = False
     voxel_size_mm: tuple[float, float, float] | None = None
+    subject: str = ""
 
 
 def read_volume(path: Path, challenge: str) -> Volume:
@@ -91,6 +93,7 @@ def read_volume(path: Path, challenge: str) -> Volume:
             recon_key=RECON_KEYS[challenge],
             seems_undersampled=mask is None and _has_gaps(measured),
             voxel_size_mm=header.voxel_size_mm,
+            subject=_text(file.attrs.get("patient_id", path.stem)),
         )
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_prep.storage.cache import NAME_PART, cache_folder, reason, replace_file
 from recon.errors import InputError
 
-VERSION = 3  # raise it when a volume's class or its validation changes: old indices are then built anew
+VERSION = 4  # raise it when a volume's class or its validation changes: old indices are then built anew
 
 Described = TypeVar("Described")
 

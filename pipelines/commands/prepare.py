@@ -1,4 +1,4 @@
-"""``recon-prepare``: index a data folder, compute what a training starts from, or simulate raw data from images."""
+"""``recon-prepare``: index a data folder, compute what a training starts from, simulate or import raw data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pipelines.tasks import TASKS
 from recon.errors import InputError
 
 PREPARATIONS = {task: row.preparation for task, row in TASKS.items() if row.preparation is not None}
+IMPORTING = [task for task, preparation in PREPARATIONS.items() if preparation.imports]
 SPLITS = ("train", "val", "test")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of ``recon-prepare``."""
     parser = Parser(prog="recon-prepare", description="Prepare data for recon-train.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="index | cache | simulate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="index | cache | simulate | import")
 
     index = commands.add_parser("index", help="check every file of a folder and remember what is in it")
     index.add_argument("data", type=Path, help="the folder that recon-train takes as --data")
@@ -37,10 +38,21 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--split", choices=SPLITS, default="train", help="(default %(default)s)")
     simulate.add_argument("--seed", type=whole(*SEED), default=0, help="of the noise (default %(default)s)")
 
+    imports = commands.add_parser("import", help="make data for recon-train from what a scanner or a lab measured")
+    kinds = "; ".join(f"{task}: {PREPARATIONS[task].imported}" for task in IMPORTING)
+    imports.add_argument("files", nargs="+", type=Path, help=kinds)
+    _add_task(imports, IMPORTING)
+    imports.add_argument("--out", type=Path, required=True, help="root folder of the files")
+    imports.add_argument("--split", choices=SPLITS, default="train", help="(default %(default)s)")
+    imports.add_argument("--variable", help="of a file that holds several arrays, the one to read, such as 7B/FSE")
+    imports.add_argument("--axes", help="what the dimensions of an array are, such as slice,readout,phase")
+
     for task, preparation in PREPARATIONS.items():
         preparation.index_flags(index.add_argument_group(f"--task {task}").add_argument)
         preparation.cache_flags(cache.add_argument_group(f"--task {task}").add_argument)
         preparation.simulate_flags(simulate.add_argument_group(f"--task {task}", preparation.written).add_argument)
+        if preparation.imports:
+            preparation.import_flags(imports.add_argument_group(f"--task {task}", preparation.written).add_argument)
     return parser
 
 
@@ -58,6 +70,8 @@ def _prepare(argv: list[str]) -> None:
     preparation = PREPARATIONS[arguments.task]
     if arguments.command == "simulate":
         preparation.simulate(arguments, _given(arguments))
+    elif arguments.command == "import" and preparation.imports:
+        preparation.imports(arguments)
     elif arguments.command == "cache" and preparation.cache:
         preparation.cache(arguments)
     else:

@@ -29,6 +29,9 @@ class Preparation:
         index_flags: add the flags of index that only this task has.
         simulate_flags: add those of simulate; gives them.
         cache_flags: add those of cache.
+        imported: what import reads, in words.
+        imports: turn measured ``files`` into the task's, below ``out``; None where it cannot.
+        import_flags: add those of import; gives them.
     """
 
     images: str
@@ -39,3 +42,6 @@ class Preparation:
     index_flags: Callable[[AddFlag], list[Action]] = _no_flags
     simulate_flags: Callable[[AddFlag], list[Action]] = _no_flags
     cache_flags: Callable[[AddFlag], list[Action]] = _no_flags
+    imported: str = ""
+    imports: Callable[[Namespace], None] | None = None
+    import_flags: Callable[[AddFlag], list[Action]] = _no_flags

@@ -1,4 +1,4 @@
-"""The MRI half of ``recon-prepare``: fastMRI folders checked, or simulated from images."""
+"""The MRI half of ``recon-prepare``: fastMRI folders checked, simulated from images, or imported."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from data_prep import (
     write_fastmri,
 )
 from data_prep.fastmri.volume import undersampled
-from data_prep.storage.cache import reason
 from data_prep.storage.nifti import nifti_name, read_nifti
+from data_prep.storage.numpy_file import read_npy
+from pipelines.reconstruction.import_mri import import_files, import_flags
 from pipelines.reconstruction.preparation import AddFlag, Preparation
 from pipelines.runtime.bounds import COILS, NOISE, SIDE
 from pipelines.runtime.notes import say_aloud
@@ -51,7 +52,7 @@ def _index(arguments: Namespace) -> None:
         raise InputError(
             f"{data} has no folder {challenge}_train, {challenge}_val or {challenge}_test: give its parent"
         )
-    table = Table("folder", "volumes", "slices", "k-space", "image", "acquisitions", "targets")
+    table = Table("folder", "volumes", "subjects", "slices", "k-space", "image", "acquisitions", "targets")
     for folder in folders[challenge]:
         volumes = index_folder(folder, challenge)
         say_aloud(undersampled(volumes))
@@ -62,6 +63,7 @@ def _index(arguments: Namespace) -> None:
         table.add_row(
             folder.name,
             str(len(volumes)),
+            str(len({volume.subject for volume in volumes})),
             str(sum(volume.n_slices for volume in volumes)),
             *(", ".join(size) for size in sizes),
             ", ".join(sorted({volume.acquisition for volume in volumes})),
@@ -156,10 +158,7 @@ def _read_images(path: Path, slice_axis: int | None) -> tuple[np.ndarray, tuple[
     """A volume as (slices, rows, columns), and its voxel size in mm along these axes."""
     spacing, axis = [1.0, 1.0, 1.0], 0
     if path.suffix == ".npy":
-        try:
-            volume = np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a header that says more than there is
-        except (OSError, ValueError, EOFError, OverflowError) as error:
-            raise InputError(f"{path} is not a readable .npy volume ({reason(error)}): give an image file") from error
+        volume = read_npy(path)
     else:
         image, volume = read_nifti(path)
         spacing, axis = [float(side) for side in image.header.get_zooms()[:3]], 2
@@ -179,4 +178,7 @@ PREPARE = Preparation(
     simulate=_simulate,
     index_flags=_index_flags,
     simulate_flags=_simulate_flags,
+    imported="ISMRMRD, MATLAB (.mat), NumPy (.npy) or HDF5",
+    imports=import_files,
+    import_flags=import_flags,
 )

@@ -20,10 +20,11 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
 import configs
+from data_prep.storage.strict_yaml import strict_yaml
 from pipelines.runtime.bounds import check_bounds
 from pipelines.runtime.nested import Value, keys
 from pipelines.runtime.shell import add_version
-from pipelines.runtime.yaml_file import read_yaml, refuse_repeated_keys
+from pipelines.runtime.yaml_file import read_yaml
 from pipelines.tasks import TASKS, TaskRow
 from recon.errors import InputError, check_choice, nearest
 
@@ -50,7 +51,7 @@ _load_yaml = get_loader("yaml")
 
 def _load_strict_yaml(text: str) -> Any:
     """What jsonargparse loads, from a file or a flag, once no key stands twice in it."""
-    refuse_repeated_keys(text)
+    strict_yaml(text)
     return _load_yaml(text)
 
 

@@ -22,6 +22,8 @@ BOUNDS: dict[str, tuple[Number, Number]] = {
     "ray_workers": (1, 2**12),
     "dataset.accelerations": (1, 2**10),
     "dataset.batch_size": BATCH_SIZE,
+    "dataset.fold": (0, 2**10),
+    "dataset.folds": (3, 2**10),
     "dataset.image_size": SIDE,
     "dataset.max_shift": (0, 2**14),
     "dataset.n_workers": (0, MOST_CPUS),
