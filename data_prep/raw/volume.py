@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,19 @@ class RawVolume:
         if challenge == "singlecoil" and n_coils > 1:
             raise InputError(f"{self.path} has {n_coils} coils: give --challenge multicoil, or leave it out")
         return self.kspace[:, 0] if challenge == "singlecoil" else self.kspace
+
+    def padded(self, multiple: int) -> RawVolume:
+        """Return the volume with rows and columns of zeros around, so that both sides are multiples of a number.
+
+        Such zero filling interpolates the image and leaves the field of view as it is; the centre stays the centre.
+        """
+        sides = self.kspace.shape[-2:]
+        pads = []
+        for n in sides:
+            m = -(-n // multiple) * multiple
+            pads.append((m // 2 - n // 2, (m - m // 2) - (n - n // 2)))
+        kspace = np.pad(self.kspace, ((0, 0), (0, 0), *pads))
+        return replace(self, kspace=kspace, measured=np.pad(self.measured, pads[1]))
 
     def peak(self) -> tuple[int, int]:
         """Where k-space has most energy, over all slices and coils: (row, column), counted from the centre."""

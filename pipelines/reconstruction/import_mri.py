@@ -19,11 +19,12 @@ from pipelines.reconstruction.preparation import AddFlag
 from pipelines.reports.png import save_figure
 from pipelines.runtime.notes import say_aloud
 from pipelines.runtime.run_folder import make_folder
-from pipelines.runtime.shell import terminal
+from pipelines.runtime.shell import terminal, whole
 from recon.errors import InputError
 from recon.physics.mri import ifft2c, rss
 
 SHOWN = 5  # slices of a preview
+MULTIPLE = (1, 64)  # of k-space's sides
 DECADES = 5  # of k-space's magnitude that its picture shows
 
 
@@ -39,6 +40,13 @@ def import_flags(add: AddFlag) -> list[Action]:
         add(
             "--acquisition", default="unknown", help="the contrast, by which figures are grouped (default %(default)s)"
         ),
+        add(
+            "--multiple",
+            type=whole(*MULTIPLE),
+            default=1,
+            metavar="N",
+            help="fill k-space up with zeros to sides that are multiples of N, as networks need (default: as it is)",
+        ),
         add("--subject", help="who was measured, for folds by subject (default: the file's name without suffix)"),
     ]
 
@@ -51,7 +59,8 @@ def import_files(arguments: Namespace) -> None:
     """
     table = Table("volume", "slices", "coils", "k-space", "columns measured", "target")
     for path in tqdm(arguments.files, desc="importing", disable=None):
-        for raw in read_raw(path, arguments.variable, arguments.axes, arguments.phase_encoding):
+        for measured in read_raw(path, arguments.variable, arguments.axes, arguments.phase_encoding):
+            raw = measured.padded(arguments.multiple)
             challenge = arguments.challenge or ("multicoil" if raw.kspace.shape[1] > 1 else "singlecoil")
             folder = arguments.out / f"{challenge}_{arguments.split}"
             written = folder / f"{_name(path, arguments.variable, raw.part)}.h5"

@@ -198,7 +198,8 @@ def _check_size(size: Sequence[int], path: Path, multiple: int, fitted_by: Seque
     if not fitted_by and (rows % multiple or columns % multiple):
         raise InputError(
             f"{path}: k-space has {rows} x {columns} points, and its sides must be multiples of the network's total "
-            f"stride {multiple}: take fewer levels (network.widths, network.maps_widths), or a network of images"
+            f"stride {multiple}: take fewer levels (network.widths, network.maps_widths), fill k-space up with zeros "
+            f"where it comes from (recon-prepare import --multiple {multiple}), or take a network of images"
         )
     if rows % multiple or columns % multiple:
         side, n = ("height", rows) if rows % multiple else ("width", columns)

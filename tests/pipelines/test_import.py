@@ -78,6 +78,25 @@ def test_several_coils_and_files(tmp_path):
         assert [file.attrs["patient_id"], file["kspace"].shape] == ["a", shape]
 
 
+@pytest.mark.parametrize("size", [(21, 18), (24, 20), (32, 16)])
+def test_sides_are_filled_up_with_zeros_around_the_same_centre(size, tmp_path):
+    """The image of the same field of view, interpolated: what a network can take, with a target all the same."""
+    np.save(tmp_path / "a.npy", centred((1, 1, *size))[0, 0])
+    plain = bring(tmp_path / "plain", tmp_path / "a.npy")
+    filled = bring(tmp_path / "filled", tmp_path / "a.npy", "--multiple=16")
+    with h5py.File(plain) as one, h5py.File(filled) as other:
+        before, after = one["kspace"][0], other["kspace"][0]
+        sides = [-(-n // 16) * 16 for n in size]
+        assert after.shape == tuple(sides)
+        first = [m // 2 - n // 2 for m, n in zip(sides, size, strict=True)]
+        inside = tuple(slice(start, start + n) for start, n in zip(first, size, strict=True))
+        np.testing.assert_array_equal(after[inside], before)
+        assert np.count_nonzero(after) == np.count_nonzero(before)
+        assert "mask" not in other
+        energies = [np.square(file["reconstruction_esc"][0]).sum() for file in (one, other)]
+        assert energies[1] == pytest.approx(energies[0], rel=1e-4)
+
+
 @pytest.mark.training
 def test_three_people_are_trained_on_in_folds(tmp_path):
     data, out = tmp_path / "data", tmp_path / "run"
