@@ -51,25 +51,47 @@ class Rays:
         """|A| in metres: :func:`spectral_norm`."""
         return spectral_norm(self.geometry)
 
-    def gradient(self, image: Tensor, alpha: Tensor) -> Tensor:
+    def gradient(self, image: Tensor) -> Tensor:
         """g = pi A^T F W (A x - y) / A^T W 1, the back-projection of what an image x leaves unexplained.
 
-        F is the ramp filter, symmetric, with which A^T F A / A^T 1 is near 1 / pi. W = exp(-alpha A x) weighs a ray by
-        the photons that x lets through: for alpha = 1 by the inverse of its variance, for 0 all alike. So g is a
-        preconditioned gradient of |A x - y|^2, weighted by W.
+        F is the ramp filter, symmetric, with which A^T F A / A^T 1 is near 1 / pi. W = exp(-A x) weighs a ray by the
+        photons that x lets through, the inverse of its variance. So g is a preconditioned gradient of |A x - y|^2,
+        weighted by W.
 
         Args:
             image: x in 1/m, ``(batch, 1, rows, columns)``.
-            alpha: a scalar.
 
         Returns:
             The shape and unit of x; 0 where no ray goes.
         """
         expected = self.transform(image[:, 0])
-        weights = torch.exp(-alpha * expected)
+        weights = torch.exp(-expected)
         filtered = ramp_filter(weights * (expected - self.measured), self.geometry, *FILTER)
         back, total = self.transform.adjoint(torch.stack([filtered, weights], 1)).split(1, 1)  # as cheap as one of them
         return math.pi * back / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def low_pass(image: Tensor) -> Tensor:
+    """An image with the resolution of LoDoPaB's baseline, of a back-projection with the window hann up to Nyquist.
+
+    Its spectrum times H(f) = cos(pi f / 2 c)^2 / cos(pi f)^2 below c = 0.641 / 2 cycles per pixel and 0 above: the
+    baseline's window over that of the image. Circular, so that it commutes with movements by whole pixels.
+
+    Args:
+        image: ``(batch, 1, rows, columns)``.
+
+    Returns:
+        The same shape; the mean stays.
+
+    >>> bool((low_pass(torch.ones(1, 1, 4, 6)) - 1).abs().max() < 1e-6)
+    True
+    """
+    rows, columns = image.shape[-2:]
+    vertical = torch.fft.fftfreq(rows, dtype=image.dtype, device=image.device)
+    horizontal = torch.fft.rfftfreq(columns, dtype=image.dtype, device=image.device)
+    f, cut = torch.hypot(vertical[:, None], horizontal), FILTER[1] / 2
+    response = (torch.cos(math.pi * f.clamp_max(cut) / (2 * cut)) / torch.cos(math.pi * f.clamp_max(cut))).square()
+    return torch.fft.irfft2(torch.fft.rfft2(image) * response, s=(rows, columns))
 
 
 @lru_cache(maxsize=8)

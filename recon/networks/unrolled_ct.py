@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.networks.complex_images import start_small
-from recon.networks.rays import Rays, check_counts
+from recon.networks.rays import Rays, check_counts, low_pass
 from recon.networks.unet import UNet
 from recon.physics.geometry import ParallelBeam
 
@@ -17,17 +17,20 @@ from recon.physics.geometry import ParallelBeam
 class Measurement(Protocol):
     """What an unrolled network needs of a measurement."""
 
-    def gradient(self, image: Tensor, alpha: Tensor) -> Tensor:
+    def gradient(self, image: Tensor) -> Tensor:
         """What an image leaves unexplained, as an image; see :meth:`recon.networks.rays.Rays.gradient`."""
 
 
 class UnrolledCT(nn.Module):
     """Unrolled gradient descent on what the rays leave unexplained, with U-Nets; a sinogram and its FBP to an image.
 
-    x_0 is the filtered back-projection, and x <- x - eta_t g - R_t(x, g) with g = pi A^T F W (A x - y) / A^T W 1: the
-    ray transform A, its exact adjoint, the ramp filter F as preconditioner, and weights W = exp(-alpha_t A x) of the
-    rays (:meth:`recon.networks.rays.Rays.gradient`). R_t is a U-Net on the two images x and g. eta_t and alpha_t are
-    learned.
+    x_0 = L b is the filtered back-projection b, low-passed (:func:`recon.networks.rays.low_pass`), and
+    x <- x - eta_t g - R_t(x, g, b - x_0) with g = pi A^T F W (A x - y) / A^T W 1: the ray transform A, its exact
+    adjoint, the ramp filter F as preconditioner, and weights W = exp(-A x) of the rays
+    (:meth:`recon.networks.rays.Rays.gradient`). R_t is a U-Net on the three images. eta_t is learned.
+
+    b is best filtered by the window hann up to Nyquist: what the low-pass takes away, fine structures and most of the
+    noise, is a plane of its own, and x_0 is LoDoPaB's baseline.
 
     With sampling aps, circular padding and eval mode R_t commutes with shifts by whole pixels, and so does the whole
     with every A whose A^T F A does. The ray transform's does not quite: where the object moves by whole pixels, its
@@ -56,7 +59,6 @@ class UnrolledCT(nn.Module):
         self.angle_bin = angle_bin
         self.regularisers = start_small(nn.ModuleList(Regulariser(widths, **settings) for _ in range(n_cascades)))
         self.steps = nn.Parameter(torch.full((n_cascades,), 0.25))
-        self.alphas = nn.Parameter(torch.full((n_cascades,), 0.5))
 
     @property
     def total_stride(self) -> int:
@@ -69,7 +71,7 @@ class UnrolledCT(nn.Module):
         Args:
             sinogram: line integrals without unit, ``(batch, angles, detectors)``.
             geometry: of the scan, with the image's grid.
-            start: x_0 in 1/m, ``(batch, 1, rows, columns)``, whose sides are multiples of the total stride.
+            start: b in 1/m, ``(batch, 1, rows, columns)``, whose sides are multiples of the total stride.
 
         Returns:
             The image in 1/m, ``(batch, 1, rows, columns)``.
@@ -80,33 +82,34 @@ class UnrolledCT(nn.Module):
         return self.unroll(Rays(sinogram, geometry, self.angle_bin), start)
 
     def unroll(self, rays: Measurement, start: Tensor) -> Tensor:
-        """All cascades, from x_0 on, with any measurement that tells the gradient of an image."""
-        x = start
-        for eta, alpha, regulariser in zip(self.steps, self.alphas, self.regularisers, strict=True):
-            gradient = rays.gradient(x, alpha)
-            x = x - eta * gradient - regulariser(x, gradient)
+        """All cascades, from b on, with any measurement that tells the gradient of an image."""
+        x = low_pass(start)
+        detail = start - x
+        for eta, regulariser in zip(self.steps, self.regularisers, strict=True):
+            gradient = rays.gradient(x)
+            x = x - eta * gradient - regulariser(x, gradient, detail)
         return x
 
 
 class Regulariser(nn.Module):
-    """R(x, g): a U-Net on both images, each brought to mean 0 and deviation 1; its output in the deviation of x.
+    """R(x, g, d): a U-Net on three images, each brought to mean 0, all in the deviation of x, and so is its output.
 
-    A shift does not change mean and deviation over the image, so that R commutes with the shifts that the U-Net
-    commutes with.
+    Mean and deviation over the image are numbers that a shift does not change, so that R commutes with the shifts that
+    the U-Net commutes with. g and d, some hundredths of x, are not brought to its size: they would bring their noise.
     """
 
     def __init__(self, widths: Sequence[int], sampling: str = "aps", blur: int | None = None, **settings: Any) -> None:
         super().__init__()
         usual: dict[str, Any] = {"norm": "instance", "activation": "leakyrelu"}
         self.network = UNet(
-            in_channels=2, out_channels=1, widths=widths, sampling=sampling, blur=blur, **(usual | settings)
+            in_channels=3, out_channels=1, widths=widths, sampling=sampling, blur=blur, **(usual | settings)
         )
 
-    def forward(self, image: Tensor, gradient: Tensor) -> Tensor:
-        """R of x and g, both ``(batch, 1, rows, columns)``, and the same."""
-        planes = torch.cat([image, gradient], 1)
-        exact = planes.double()  # the same for a shifted image, whose float32 sums would differ by their order
-        mean = exact.mean((2, 3), keepdim=True).to(planes.dtype)
-        deviation = exact.std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
-        result: Tensor = self.network((planes - mean) / deviation) * deviation[:, :1]
+    def forward(self, image: Tensor, gradient: Tensor, detail: Tensor) -> Tensor:
+        """R of x, g and d, all ``(batch, 1, rows, columns)``, and the same."""
+        planes = torch.cat([image, gradient, detail], 1)
+        # sums in float64: the same for a shifted image, whose float32 sums would differ by their order
+        mean = planes.double().mean((2, 3), keepdim=True).to(planes.dtype)
+        deviation = image.double().std((2, 3), keepdim=True).to(planes.dtype).clamp_min(torch.finfo(planes.dtype).tiny)
+        result: Tensor = self.network((planes - mean) / deviation) * deviation
         return result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -21,6 +23,7 @@ from pipelines.runs.config import parse
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
 from recon.physics.ct import MU_MAX, fbp, ray_transform
+from tests import fresh
 from tests.data_prep.ct_files import write_ct
 from tests.pipelines.test_bad_input import refuse
 
@@ -28,6 +31,7 @@ TINY = [
     *("--dataset.image_size=[48,48]", "--dataset.batch_size=2", "--dataset.n_workers=0", "--trainer.max_epochs=2"),
     *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--threads=1"),
     *("--evaluation.shifts=1", "--evaluation.max_shift=6", "--evaluation.split=test"),
+    "--dataset.frequency_scaling=0.641",  # one baseline for all of them
 ]
 NETWORKS = {
     "unrolled": ["--network=unrolled", "--network.n_cascades=2", "--network.widths=[4,6,8]", "--network.angle_bin=2"],
@@ -118,6 +122,46 @@ def test_resume_ends_where_an_uninterrupted_run_ends(name, runs, data, tmp_path)
     one, two = (read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (runs[name], halves))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("name", ["unrolled", "primal_dual"])
+def test_bf16_trains_and_what_is_measured_is_in_float32(name, data, tmp_path):
+    """Autocast is for convolutions: ray transforms, filters and statistics stay in float32."""
+    precision = ["--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"]
+    states, figures = {}, {}
+    for rate in ("0.001", "0.0"):
+        run = tmp_path / rate
+        assert train.main([*flags(data, name, *precision, f"--optimizer.lr={rate}"), f"--out={run}"]) == 0
+        states[rate] = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+        figures[rate] = json.loads((run / "summary.json").read_text())
+    one, two = states.values()
+    assert {tensor.dtype for tensor in one.values()} == {torch.float32}
+    assert all(tensor.isfinite().all() for tensor in one.values())
+    assert not all(torch.equal(one[key], two[key]) for key in one)
+    whole = tmp_path / "float32"
+    assert train.main([*flags(data, name, "--trainer.max_epochs=1", "--optimizer.lr=0.0"), f"--out={whole}"]) == 0
+    expected = json.loads((whole / "summary.json").read_text())
+    assert figures["0.0"]["plain"] == expected["plain"], "the same weights, measured in the same arithmetic"
+
+
+@pytest.mark.process
+@pytest.mark.training
+@pytest.mark.parametrize("name", ["unrolled", "primal_dual"])
+def test_two_processes_validate_as_one(name, data, tmp_path):
+    """With an odd number of slices for two processes."""
+    settings = ["--optimizer.lr=0.0", "--dataset.batch_size=1", "--trainer.max_epochs=1"]
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", f"--out={tmp_path / 'two'}"]
+    command = [sys.executable, "-m", "pipelines.commands.train", *flags(data, name, *settings), *two]
+    done = fresh.run(command)
+    assert done.returncode == 0, done.stderr
+    assert train.main([*flags(data, name, *settings), f"--out={tmp_path / 'one'}"]) == 0
+    pages = [(tmp_path / folder / "metrics.csv").read_text() for folder in ("two", "one")]
+    ours, theirs = ([*csv.DictReader(page.splitlines())] for page in pages)
+    assert len(ours) == len(theirs) == 1
+    for key in ("val_psnr", "val_ssim", "val_nmse", "val_nmse_eq"):
+        assert float(ours[0][key]) == pytest.approx(float(theirs[0][key]), abs=1e-6)
+    assert float(ours[0]["val_nmse_eq"]) > 1e-6
 
 
 def test_a_sample_holds_the_sinogram_and_how_it_was_scanned(data):

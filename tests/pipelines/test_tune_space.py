@@ -127,9 +127,10 @@ def test_a_network_without_a_space_is_said_to_have_none():
         default_space("cifar10", False, "resnet18")
 
 
-def test_the_networks_that_hold_the_measurement_have_spaces_of_their_own():
-    found = {default_space("mri", sample, name) for sample in (True, False) for name in TASKS["mri"].networks}
-    assert len(found) == 2 * len(TASKS["mri"].networks)
+@pytest.mark.parametrize("task", ["mri", "ct"])
+def test_the_networks_that_hold_the_measurement_have_spaces_of_their_own(task):
+    found = {default_space(task, sample, name) for sample in (True, False) for name in TASKS[task].networks}
+    assert len(found) == 2 * len(TASKS[task].networks)
 
 
 @pytest.mark.slow
