@@ -122,9 +122,7 @@ def _parent() -> Connection:
     ours, theirs = Pipe()
     command = [sys.executable, "-m", "tests.fresh", str(theirs.fileno())]
     environment = {**os.environ, "TMPDIR": TEMPORARY}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     theirs.close()
     atexit.register(process.wait)
     atexit.register(ours.close)  # the first of the two
