@@ -49,3 +49,59 @@ def photon_noise(sinogram: Tensor, generator: np.random.Generator, n_photons: fl
         )
     counts = np.maximum(generator.poisson(expected), 0.1)
     return torch.as_tensor(-np.log(counts / n_photons)).to(sinogram)
+
+
+def line_integrals(counts: Tensor, white: Tensor, dark: Tensor) -> Tensor:
+    """Raw counts to line integrals: p = -log((counts - dark) / (white - dark)), a flat- and dark-field correction.
+
+    A count that is not above its dark field is taken as a tenth of a count.
+
+    Args:
+        counts: with the object, ``(..., detectors)``.
+        white: without it, the mean of the flat fields, which broadcasts to the counts.
+        dark: without X-rays, the mean of the dark fields, as well.
+
+    Returns:
+        p, the shape of ``counts``, without unit.
+
+    Raises:
+        InputError: a flat field is not above its dark field.
+
+    >>> line_integrals(torch.tensor([110.0, 60.0, 5.0]), torch.tensor(110.0), torch.tensor(10.0))
+    tensor([-0.0000, 0.6931, 6.9078])
+    """
+    open_beam = white - dark
+    if not bool((open_beam > 0).all()):
+        raise InputError(
+            f"the flat field is not above the dark field in {int((~(open_beam > 0)).sum())} of {open_beam.numel()} "
+            "detector pixels: mask those, or give other fields"
+        )
+    return -torch.log((counts - dark).clamp_min(0.1) / open_beam)
+
+
+def photons_of(white: Tensor, dark: Tensor) -> float:
+    """How many photons an open detector pixel counts, from the scatter of the flat fields from frame to frame.
+
+    Poisson counts of mean N scatter by 1 / sqrt(N): N is one over the variance of (white - dark) relative to its mean
+    squared, the mean over the pixels. The beam's own flicker, common to a frame, is taken out first. A scintillator
+    that spreads light over several pixels makes N look larger.
+
+    Args:
+        white: the flat fields, ``(frames, ..., detectors)``, two at least.
+        dark: the mean of the dark fields, which broadcasts to one frame.
+
+    Raises:
+        InputError: there is one frame only, or all are the same.
+
+    >>> counts = np.random.default_rng(0).poisson(1000, (20, 1, 500)) * 3.0 + 7  # three counts for a photon
+    >>> round(photons_of(torch.from_numpy(counts), torch.tensor(7.0)), -2)
+    1000.0
+    """
+    if len(white) < 2:
+        raise InputError("one flat field tells no scatter: give two or more for the number of photons")
+    frames = white.double() - dark
+    frames = frames / frames.flatten(1).mean(1).view(-1, *[1] * (frames.dim() - 1))
+    scatter = float((frames.var(0) / frames.mean(0) ** 2).mean())
+    if not scatter > 0:
+        raise InputError(f"the {len(white)} flat fields are all the same, and tell no scatter: give them as measured")
+    return 1 / scatter
