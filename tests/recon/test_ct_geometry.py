@@ -12,6 +12,7 @@ from recon.errors import InputError
 from recon.networks.rays import Rays
 from recon.physics.ct import LODOPAB, FanBeam, ParallelBeam, back_projection, fbp, ray_transform
 from recon.physics.geometry import angular_weights
+from recon.physics.movement import move_sinogram
 from tests.recon.ct_cases import FAN, SMALL, disc, gaussian, image_like, relative, sinogram_like
 
 LARGE_FAN = FanBeam(362, 362, (0.26, 0.26), 1000, 513, 0.8, source_to_origin=0.5, source_to_detector=1.0)
@@ -181,6 +182,7 @@ def test_the_published_geometry_is_as_it_was():
         (lambda: replace(FAN, source_to_detector=0.0), "distances from the source above 0 m"),
         (lambda: replace(FAN, source_to_origin=0.18), "0.18 m .* 0.183848 m: the source must lie outside"),
         (lambda: replace(FAN, rows=0), "at least 1"),
+        (lambda: move_sinogram(torch.ones(1, 90, 97), FAN, torch.ones(1, 2)), "only a sinogram of parallel rays"),
         (lambda: fbp(torch.ones(97, 90), FAN), r"sinogram \(97, 90\) .* needs \(\.\.\., 90, 97\)"),
     ],
 )
