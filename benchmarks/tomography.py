@@ -302,7 +302,7 @@ def _print(speeds: dict[tuple[str, str], list[float]], psnrs: dict[str, dict[str
         ratio = f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})" if name != "ours" else ""
         of_fbp = [f"{psnr[name]:.2f} dB" if kind == "FBP" else "" for psnr in psnrs.values()]
         print(f"| {kind}, {name} | {median(values):.2f} | {ratio} | {' | '.join(of_fbp)} |")
-    print(f"\n{caption}.")
+    print(f"\n{caption}. ASTRA's FBP of a fan beam is its back-projection alone.")
 
 
 if __name__ == "__main__":
