@@ -6,4 +6,5 @@
   loops in ``*_cpu`` and ``*_cuda``, and :mod:`recon.kernels.reference`: their gradients of torch's own operators
 - ``metrics_cpu``: the sums of :mod:`recon.metrics.quality`
 - ``tomography_reference``, ``tomography_cpu``: the ray transform of :mod:`recon.physics.ct`, its transpose, the filter
+- ``fan_reference``, ``fan_cpu``: the same of a fan beam, and the back-projection of its FBP
 """

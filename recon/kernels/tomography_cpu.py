@@ -47,7 +47,8 @@ def project(image: Tensor, footprint: Footprint) -> Tensor:
             (~rows, part.mT, footprint.per_column, footprint.per_row),
         ):
             radius = footprint.width / per_tap.abs()
-            values, padding = _lanes_last(lines, radius[chosen])
+            padding = _padding(radius[chosen])
+            values = lanes_last(lines, padding)
             tables = [table.numpy() for table in (footprint.offset, per_step, per_tap, radius, footprint.scale)]
             jobs += [
                 (result[start : start + LANES], values, padding, *tables, angles.numpy())
@@ -62,9 +63,10 @@ def transpose(sinogram: Tensor, footprint: Footprint) -> Tensor:
     result = np.empty((len(sinogram), footprint.rows, footprint.columns), sinogram.numpy(force=True).dtype)
     tables = [table.numpy() for table in footprint[3:7]]
     corners = list(product(range(0, footprint.rows, TILE), range(0, footprint.columns, TILE)))
+    padding = _padding(footprint.width)
     for start in range(0, len(sinogram), LANES):
         part = result[start : start + LANES]
-        values, padding = _lanes_last(sinogram[start : start + LANES], footprint.width, footprint.scale)
+        values = lanes_last(sinogram[start : start + LANES], padding, footprint.scale)
         run_jobs(_transpose, [(part, values, padding, *tables, *corner) for corner in corners])
     return torch.from_numpy(result)
 
@@ -84,17 +86,18 @@ def convolve(sinogram: Tensor, taps: Tensor) -> Tensor:
     return torch.from_numpy(result)
 
 
-def _lanes_last(lines: Tensor, radius: Tensor, scale: Tensor | None = None) -> tuple[np.ndarray, int]:
-    """``(batch, lines, length)``, scaled, to ``(lines, padding + length + padding, lanes)``; and the padding.
+def _padding(radius: Tensor) -> int:
+    """How many zeros hold all of a triangle that touches a line."""
+    return math.ceil(2 * float(radius.max())) + 2 if len(radius) else 0
 
-    The zeros on either side hold all of a triangle that touches the line.
-    """
+
+def lanes_last(lines: Tensor, padding: int, scale: Tensor | None = None) -> np.ndarray:
+    """``(batch, lines, length)``, each line scaled, to ``(lines, padding + length + padding, lanes)``."""
     batch, n_lines, length = lines.shape
-    padding = math.ceil(2 * float(radius.max())) + 2 if len(radius) else 0
     source, factors = lines.numpy(force=True), np.ones(n_lines) if scale is None else scale.numpy()
     values = np.empty((n_lines, length + 2 * padding, 1 if batch == 1 else LANES), source.dtype)
     run_jobs(_lay_out, [(values, source, factors, padding, first) for first in range(0, n_lines, TILE)])
-    return values, padding
+    return values
 
 
 @compiled(f"{VALUES}, number[:, :, :], {TABLE}, int64, int64")
@@ -115,9 +118,14 @@ def _add(sums, y, n, values, line, length, lanes, padding, start, slope, radius)
     number, width = values.dtype.type, _index(lanes)
     taps = math.ceil(2 * radius)
     # the triangle meets the line only where -radius < c < length - 1 + radius
-    ends = (-radius - start) / slope, (length - 1 + radius - start) / slope
+    low, high = 0.0, n - 1.0
+    if slope != 0:
+        ends = (-radius - start) / slope, (length - 1 + radius - start) / slope
+        low, high = min(max(low, min(ends)), float(n)), max(min(high, max(ends)), -1.0)
+    elif not -radius < start < length - 1 + radius:
+        return
     start += padding + 1 - radius
-    for t in range(max(0, math.ceil(min(ends))), min(n, math.floor(max(ends)) + 1)):
+    for t in range(math.ceil(low), math.floor(high) + 1):
         position = start + t * slope
         first = int(position)
         rest = position - first

@@ -56,12 +56,12 @@ def project(image: Tensor, footprint: Footprint) -> Tensor:
         (~rows, image.mT, footprint.per_column, footprint.per_row),
     ):
         step = torch.arange(lines.shape[1], device=image.device)
-        for angles in _chunks(chosen.nonzero().flatten(), result[:, 0].numel() * len(step)):
+        for angles in chunks(chosen.nonzero().flatten(), result[:, 0].numel() * len(step)):
             offset, per_step_, per_tap_, width, scale = (
                 _columns(table[angles], image) for table in (footprint.offset, per_step, per_tap, *footprint[-2:])
             )
             centre = (detector - offset - step * per_step_) / per_tap_
-            rays = _interpolate(lines, step.expand_as(centre), centre, width / per_tap_.abs()).sum(-1)
+            rays = interpolate(lines, step.expand_as(centre), centre, width / per_tap_.abs()).sum(-1)
             result[:, angles.to(image.device)] = rays * scale[..., 0].to(image.dtype)
     return result
 
@@ -79,12 +79,12 @@ def transpose(sinogram: Tensor, footprint: Footprint) -> Tensor:
     result = sinogram.new_zeros(len(sinogram), footprint.rows, footprint.columns)
     row = torch.arange(footprint.rows, device=sinogram.device)[:, None]
     column = torch.arange(footprint.columns, device=sinogram.device)
-    for angles in _chunks(torch.arange(len(footprint.offset)), result.numel()):
+    for angles in chunks(torch.arange(len(footprint.offset)), result.numel()):
         offset, per_row, per_column, width, scale = (_columns(table[angles], sinogram) for table in footprint[3:])
         centre = offset + row * per_row + column * per_column
         lines = sinogram[:, angles.to(sinogram.device)] * scale[..., 0].to(sinogram.dtype)
         angle = torch.arange(len(angles), device=sinogram.device)[:, None, None]
-        result += _interpolate(lines, angle.expand_as(centre), centre, width).sum(1)
+        result += interpolate(lines, angle.expand_as(centre), centre, width).sum(1)
     return result
 
 
@@ -109,7 +109,7 @@ def filter_length(n: int) -> int:
     return scipy.fft.next_fast_len(2 * n - 1, real=True)
 
 
-def _chunks(angles: Tensor, n_values: int) -> tuple[Tensor, ...]:
+def chunks(angles: Tensor, n_values: int) -> tuple[Tensor, ...]:
     """The angles in groups of which each makes about CHUNK values, n_values an angle."""
     return angles.split(max(1, CHUNK // max(1, n_values))) if len(angles) else ()
 
@@ -118,7 +118,7 @@ def _columns(table: Tensor, like: Tensor) -> Tensor:
     return table.to(like.device)[:, None, None]
 
 
-def _interpolate(lines: Tensor, line: Tensor, centre: Tensor, half: Tensor) -> Tensor:
+def interpolate(lines: Tensor, line: Tensor, centre: Tensor, half: Tensor) -> Tensor:
     """sum_k max(0, 1 - |k - centre| / half) lines[:, line, k]: ``(batch, lines, length)`` -> ``(batch, *centre)``."""
     length = lines.shape[2]
     values, first = lines.flatten(1), torch.floor(centre - half) + 1

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.networks.rays import Rays, check_counts
-from recon.physics.geometry import ParallelBeam
+from recon.physics.geometry import CTGeometry
 
 
 class PrimalDual(nn.Module):
@@ -51,7 +51,7 @@ class PrimalDual(nn.Module):
         self.dual = nn.ModuleList(_block(n_dual + 2, width, n_dual, "zeros") for _ in range(n_iterations))
         self.primal = nn.ModuleList(_block(n_primal + 1, width, n_primal, "circular") for _ in range(n_iterations))
 
-    def forward(self, sinogram: Tensor, geometry: ParallelBeam, start: Tensor) -> Tensor:
+    def forward(self, sinogram: Tensor, geometry: CTGeometry, start: Tensor) -> Tensor:
         """Reconstruct; arguments, result and errors are those of :meth:`UnrolledCT.forward`, for any sides."""
         rays = Rays(sinogram, geometry, self.angle_bin)
         unit = start.double().std((1, 2, 3), keepdim=True).to(start.dtype).clamp_min(torch.finfo(start.dtype).tiny)

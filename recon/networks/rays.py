@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from recon.errors import InputError
 from recon.physics.ct import RayTransform, ramp_filter
-from recon.physics.geometry import ParallelBeam
+from recon.physics.geometry import CTGeometry
 
 FILTER = "hann", 0.641  # LoDoPaB's baseline
 N_POWERS = 8  # of the power iteration; a matrix without negative numbers needs few
@@ -33,7 +32,7 @@ class Rays:
         InputError: the angles cannot be divided so, or the sinogram does not fit the geometry.
     """
 
-    def __init__(self, sinogram: Tensor, geometry: ParallelBeam, angle_bin: int) -> None:
+    def __init__(self, sinogram: Tensor, geometry: CTGeometry, angle_bin: int) -> None:
         n_angles, n_detectors = geometry.n_angles, geometry.n_detectors
         if sinogram.dim() != 3 or sinogram.shape[1:] != (n_angles, n_detectors):
             raise InputError(
@@ -42,7 +41,7 @@ class Rays:
             )
         if n_angles % angle_bin:
             raise InputError(f"angle_bin {angle_bin} does not divide the {n_angles} angles of the scan: give a divisor")
-        self.geometry = replace(geometry, n_angles=n_angles // angle_bin)
+        self.geometry = geometry.binned(angle_bin)
         self.transform = RayTransform(self.geometry)
         self.measured = sinogram.unflatten(1, (-1, angle_bin)).mean(2)
 
@@ -95,9 +94,10 @@ def low_pass(image: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def spectral_norm(geometry: ParallelBeam) -> float:
+def spectral_norm(geometry: CTGeometry) -> float:
     """|A|, the largest singular value of the ray transform in metres, by the power iteration on A^T A.
 
+    >>> from recon.physics.geometry import ParallelBeam
     >>> scan = ParallelBeam(4, 4, (0.1, 0.1), n_angles=3, n_detectors=6, detector_extent=0.15)
     >>> matrix = RayTransform(scan)(torch.eye(16).view(16, 4, 4)).flatten(1)
     >>> bool(abs(spectral_norm(scan) / torch.linalg.matrix_norm(matrix, 2) - 1) < 1e-2)

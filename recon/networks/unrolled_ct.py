@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recon.networks.complex_images import start_small
 from recon.networks.rays import Rays, check_counts, low_pass
 from recon.networks.unet import UNet
-from recon.physics.geometry import ParallelBeam
+from recon.physics.geometry import CTGeometry
 
 
 class Measurement(Protocol):
@@ -65,7 +65,7 @@ class UnrolledCT(nn.Module):
         """Of the U-Nets: each side of the image must be a multiple of it."""
         return max(module.total_stride for module in self.modules() if isinstance(module, UNet))
 
-    def forward(self, sinogram: Tensor, geometry: ParallelBeam, start: Tensor) -> Tensor:
+    def forward(self, sinogram: Tensor, geometry: CTGeometry, start: Tensor) -> Tensor:
         """Reconstruct.
 
         Args:

@@ -1,6 +1,7 @@
 """The CT scanner: ray transform, filtered back-projection, Hounsfield units, photon noise.
 
-Where pixels and rays lie is a :class:`recon.physics.geometry.ParallelBeam`. Images are linear attenuations in 1/m,
+Where pixels and rays lie is a :class:`recon.physics.geometry.ParallelBeam` or a
+:class:`recon.physics.fan_beam.FanBeam`. Images are linear attenuations in 1/m,
 ``(..., rows, columns)``; sinograms are line integrals, which have no unit, ``(..., angles, detectors)``; both are
 float32 or float64, on any device, with any leading dimensions. The CPU runs numba kernels, other devices the reference
 torch form of the same sums. On a CPU a slice's result does not depend, in a single bit, on the slices beside it or on
@@ -17,16 +18,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError, check_choice
-from recon.kernels import tomography_reference
+from recon.kernels import fan_reference, tomography_reference
+from recon.kernels.fan_reference import FanPixels, FanRays
 from recon.kernels.switches import compiles
-from recon.kernels.tomography_reference import Footprint
+from recon.physics.fan_beam import FanBeam as FanBeam
 from recon.physics.geometry import LODOPAB as LODOPAB
-from recon.physics.geometry import ParallelBeam, joseph_footprint, linear_footprint
+from recon.physics.geometry import CTGeometry, Table
+from recon.physics.geometry import ParallelBeam as ParallelBeam
+from recon.physics.photons import photon_noise as photon_noise
 
 MU_WATER = 20.0
 """Linear attenuation of water in 1/m, as in LoDoPaB-CT (an X-ray energy of about 60 keV)."""
@@ -37,14 +40,13 @@ MU_AIR = 0.02
 MU_MAX = 3071 * (MU_WATER - MU_AIR) / 1000 + MU_WATER
 """Linear attenuation at 3071 HU, 81.35858 1/m: LoDoPaB-CT's images and its sinograms are stored divided by it."""
 
-MOST_PHOTONS = 1e18
-"""In one detector pixel: more is not counted."""
-
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann")
 
 
-def ray_transform(image: Tensor, geometry: ParallelBeam) -> Tensor:
-    """Line integrals through an image: p[a, k] = integral of mu along x cos(theta_a) + y sin(theta_a) = s_k.
+def ray_transform(image: Tensor, geometry: CTGeometry) -> Tensor:
+    """Line integrals through an image: p[a, k] = integral of mu along ray k of angle a.
+
+    Of parallel rays it is the line x cos(theta_a) + y sin(theta_a) = s_k, of a fan that from the source to detector k.
 
     Joseph's method: a ray is followed from row to row, or from column to column where it crosses more of them; mu is
     interpolated linearly between the two pixels beside it and zero outside the image.
@@ -68,15 +70,15 @@ def ray_transform(image: Tensor, geometry: ParallelBeam) -> Tensor:
     tensor(2.1648)
     """
     _check(image, "image", (geometry.rows, geometry.columns))
-    return _apply(image, ("project", "transpose", joseph_footprint(geometry)))
+    return _apply(image, geometry.projection)
 
 
-def back_projection(sinogram: Tensor, geometry: ParallelBeam) -> Tensor:
+def back_projection(sinogram: Tensor, geometry: CTGeometry) -> Tensor:
     """The adjoint of :func:`ray_transform`, as the transposed matrix: <A x, p> = <x, A* p> with plain sums.
 
     b[i, j] = sum_ak w[a, k, i, j] p[a, k], w in metres: the length of ray k at angle a that counts for pixel (i, j).
-    As an operator on functions, with integrals for sums, the adjoint is this times detector_spacing (pi / n_angles) /
-    (pixel area).
+    As an operator on functions, with integrals for sums, the adjoint of parallel rays is this times detector_spacing
+    (pi / n_angles) / (pixel area).
 
     Args:
         sinogram: p, ``(..., angles, detectors)``, float32 or float64.
@@ -95,7 +97,8 @@ def back_projection(sinogram: Tensor, geometry: ParallelBeam) -> Tensor:
     True
     """
     _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
-    return _apply(sinogram, ("transpose", "project", joseph_footprint(geometry)))
+    name, transposed, table = geometry.projection
+    return _apply(sinogram, (transposed, name, table))
 
 
 class RayTransform(nn.Module):
@@ -110,7 +113,7 @@ class RayTransform(nn.Module):
     True
     """
 
-    def __init__(self, geometry: ParallelBeam) -> None:
+    def __init__(self, geometry: CTGeometry) -> None:
         super().__init__()
         self.geometry = geometry
 
@@ -127,16 +130,23 @@ class RayTransform(nn.Module):
         return self.adjoint(self(image))
 
 
-def fbp(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:
-    """Filtered back-projection: mu[i, j] = pi / n_angles sum_a q_a(x_i cos(theta_a) + y_j sin(theta_a)).
+def fbp(sinogram: Tensor, geometry: CTGeometry, window: str = "ram-lak", frequency_scaling: float = 1.0) -> Tensor:
+    """Filtered back-projection: mu[i, j] = sum_a d_a q_a(x_i cos(theta_a) + y_j sin(theta_a)).
 
-    q_a is p[a] filtered by |f| W(f) and interpolated linearly between the detectors. With f in cycles per detector
+    q_a is p[a] filtered by |f| W(f) and interpolated linearly between the detectors, d_a the angle that a view stands
+    for: pi / n_angles, or half the way to both its neighbours (:func:`recon.physics.geometry.angular_weights`). With f
+    in cycles per detector
     and the cut-off c = frequency_scaling / 2, W is zero above c and below it
 
     - "ram-lak": 1
     - "shepp-logan": sin(pi f / 2 c) / (pi f / 2 c)
     - "cosine": cos(pi f / 2 c)
     - "hann": cos(pi f / 2 c)^2
+
+    In a fan beam the rays are first multiplied by :func:`recon.physics.fan_beam.fan_weights`, the detectors count as if
+    they stood at the centre of rotation, and mu[i, j] = sum_a d_a q_a(u) / depth^2: u is where the pixel falls on them,
+    depth its distance from the source along the central ray over that of the centre of rotation. A short scan must have
+    seen each line once: half a circle and the fan.
 
     The filter is the convolution with the inverse Fourier transform of |f| W(f) in closed form, of a sinogram that is
     zero beyond its detectors: no constant is fitted, and no wrap-around or shifted mean comes from a padded length.
@@ -154,25 +164,27 @@ def fbp(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak", frequ
         InputError: the sinogram is not of the geometry's size, or not float32 or float64; an unknown window; a
             frequency scaling outside (0, 1].
 
-    Source: Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), section 3.3; windows as in ODL.
+    Source: Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), sections 3.3 and 3.4.2; windows as in
+    ODL.
 
     >>> scan = ParallelBeam(16, 16, (0.1, 0.1), n_angles=60, n_detectors=32, detector_extent=0.16)
     >>> square = torch.nn.functional.pad(torch.full((8, 8), MU_WATER), (4, 4, 4, 4))
     >>> round(float(fbp(ray_transform(square, scan), scan)[8, 8]), 1)
     20.0
     """
-    filtered = ramp_filter(sinogram, geometry, window, frequency_scaling)
-    return _apply(filtered, ("transpose", "project", linear_footprint(geometry)))
+    _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
+    filtered = ramp_filter(geometry.weighted(sinogram), geometry, window, frequency_scaling)
+    return _apply(filtered, geometry.smearing)
 
 
-def ramp_filter(sinogram: Tensor, geometry: ParallelBeam, window: str, frequency_scaling: float = 1.0) -> Tensor:
+def ramp_filter(sinogram: Tensor, geometry: CTGeometry, window: str, frequency_scaling: float = 1.0) -> Tensor:
     """F p, the filtered sinogram q of :func:`fbp`, in 1/m, ``(..., angles, detectors)``; F is symmetric.
 
     >>> ramp_filter(torch.eye(3)[:1], ParallelBeam(1, 1, (1, 1), 1, 3, detector_extent=3), "ram-lak")[0, 0]
     tensor(0.2500)
     """
     _check(sinogram, "sinogram", (geometry.n_angles, geometry.n_detectors))
-    taps = ramp_taps(geometry.n_detectors, window, frequency_scaling) / geometry.detector_spacing
+    taps = ramp_taps(geometry.n_detectors, window, frequency_scaling) / geometry.filter_spacing
     return _apply(sinogram, ("convolve", "convolve", taps))
 
 
@@ -235,45 +247,6 @@ def attenuation_to_hu(mu: Tensor) -> Tensor:
     return (mu - MU_WATER) * (1000 / (MU_WATER - MU_AIR))
 
 
-def photon_noise(sinogram: Tensor, generator: np.random.Generator, n_photons: float = 4096) -> Tensor:
-    """A low-dose measurement of a sinogram: -log(N / n_photons), N ~ Poisson(n_photons exp(-p)), N = 0 taken as 0.1.
-
-    The line integrals p are the physical ones. LoDoPaB's division by MU_MAX is not done here but where its files are
-    read and written: they hold the returned values divided by MU_MAX.
-
-    Args:
-        sinogram: p, ``(..., angles, detectors)``, without noise and without unit.
-        generator: what the counts are drawn from; the same state gives the same noise.
-        n_photons: that reach a detector pixel through empty space.
-
-    Returns:
-        Shape, dtype and device of ``sinogram``; at most log(10 n_photons).
-
-    Raises:
-        InputError: the sinogram has a value that is not finite, ``n_photons`` is not positive, or
-            more than MOST_PHOTONS would reach a detector pixel.
-
-    Source: LoDoPaB-CT, Leuschner et al., Scientific Data 8, 109 (2021).
-
-    >>> sinogram = torch.full((1, 4), 2.0)
-    >>> photon_noise(sinogram, np.random.default_rng(0), n_photons=1e9).round(decimals=2)  # so many hardly scatter
-    tensor([[2., 2., 2., 2.]])
-    """
-    if not torch.isfinite(sinogram).all():
-        raise InputError(f"the sinogram {tuple(sinogram.shape)} has values that are not finite: mend or leave it out")
-    if not n_photons > 0:
-        raise InputError(f"n_photons {n_photons} is not positive: give the photons per detector pixel, such as 4096")
-    with np.errstate(over="ignore"):
-        expected = n_photons * np.exp(-sinogram.detach().cpu().double().numpy())
-    if expected.max(initial=0) > MOST_PHOTONS:
-        raise InputError(
-            f"{n_photons:g} photons through line integrals down to {float(sinogram.min()):g} are more than "
-            f"{MOST_PHOTONS:g} in a detector pixel: give fewer, such as 4096"
-        )
-    counts = np.maximum(generator.poisson(expected), 0.1)
-    return torch.as_tensor(-np.log(counts / n_photons)).to(sinogram)
-
-
 def _check(x: Tensor, what: str, size: tuple[int, int]) -> None:
     if x.dtype not in (torch.float32, torch.float64):
         raise InputError(f"the {what} is {x.dtype}: make it torch.float32 or torch.float64")
@@ -285,12 +258,13 @@ class _Linear(torch.autograd.Function):
     """A linear map by the name of its function, with the name of its transpose, which is its gradient."""
 
     @staticmethod
-    def forward(x: Tensor, name: str, transposed: str, table: Footprint | Tensor) -> Tensor:
+    def forward(x: Tensor, name: str, transposed: str, table: Table | Tensor) -> Tensor:
+        diverges = isinstance(table, FanRays | FanPixels)
         if x.device.type != "cpu" or not compiles():
-            return getattr(tomography_reference, name)(x, table)
-        from recon.kernels import tomography_cpu  # imported here: it loads a compiler
+            return getattr(fan_reference if diverges else tomography_reference, name)(x, table)
+        from recon.kernels import fan_cpu, tomography_cpu  # imported here: they load a compiler
 
-        return getattr(tomography_cpu, name)(x, table)
+        return getattr(fan_cpu if diverges else tomography_cpu, name)(x, table)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -311,7 +285,7 @@ class _Linear(torch.autograd.Function):
         return _apply(x.movedim(in_dims[0], 0), arguments), 0
 
 
-def _apply(x: Tensor, *maps: tuple[str, str, Footprint | Tensor]) -> Tensor:
+def _apply(x: Tensor, *maps: tuple[str, str, Table | Tensor]) -> Tensor:
     """One map after the other on ``(..., a, b)``."""
     y = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     for arguments in maps:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from recon.errors import InputError
 from recon.physics.geometry import ParallelBeam
 from recon.physics.mri import calibration_mask, fft2c, ifft2c
 
@@ -141,6 +142,9 @@ def move_sinogram(sinogram: Tensor, geometry: ParallelBeam, shifts: Tensor) -> T
     Returns:
         Shape and dtype of ``sinogram``.
 
+    Raises:
+        InputError: the rays are not parallel; what moves in a fan does not move along its detectors.
+
     Example:
         >>> scan = ParallelBeam(8, 8, (0.1, 0.1), n_angles=1, n_detectors=8, detector_extent=0.1)
         >>> sinogram = torch.rand(1, 1, 8)  # along the rows: theta is pi / 2
@@ -149,6 +153,8 @@ def move_sinogram(sinogram: Tensor, geometry: ParallelBeam, shifts: Tensor) -> T
 
     Source: Natterer, The Mathematics of Computerized Tomography (1986), section II.1.
     """
+    if not isinstance(geometry, ParallelBeam):
+        raise InputError("only a sinogram of parallel rays moves along its detectors: give the scan of one")
     n = geometry.n_detectors
     height, width = geometry.pixel_size
     angles, t = geometry.angles.to(sinogram.device), shifts.double()[..., None]

@@ -6,17 +6,20 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from recon.kernels import tomography_cpu, tomography_reference
+from recon.kernels import fan_cpu, fan_reference, tomography_cpu, tomography_reference
 from recon.layers import use_kernels
 from recon.physics import ct
-from recon.physics.ct import ParallelBeam, back_projection, fbp, ray_transform
+from recon.physics.ct import FanBeam, ParallelBeam, back_projection, fbp, ray_transform
 from recon.physics.geometry import joseph_footprint, linear_footprint
 from tests.properties import adjoint_error
-from tests.recon.ct_cases import GEOMETRIES, SMALL, draw, image_like, relative, sinogram_like
+from tests.recon.ct_cases import ALL, FAN, FANS, GEOMETRIES, SMALL, draw, image_like, relative, sinogram_like
 
-FOOTPRINTS = {"Joseph": joseph_footprint, "linear": linear_footprint}
+BEAM = pytest.mark.parametrize("geometry", [SMALL, FAN], ids=["parallel", "fan"])
+OBLONG = pytest.mark.parametrize(
+    "geometry", [GEOMETRIES["oblong pixels"], FANS["oblong pixels, any angles"]], ids=["parallel", "fan"]
+)
 
-
+FORMS = {ParallelBeam: (tomography_cpu, tomography_reference), FanBeam: (fan_cpu, fan_reference)}
 DTYPES = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 
 
@@ -26,7 +29,7 @@ def _threads(request):
 
 
 @pytest.mark.parametrize(("dtype", "limit"), DTYPES)
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize("geometry", ALL.values(), ids=ALL)
 def test_back_projection_is_the_adjoint(geometry, dtype, limit):
     image, sinogram = image_like(geometry, (3,), dtype=dtype), sinogram_like(geometry, (3,), dtype=dtype, seed=1)
     pair = (lambda x: ray_transform(x, geometry), lambda y: back_projection(y, geometry))
@@ -40,16 +43,19 @@ def test_back_projection_of_fbp_is_not_the_adjoint():  # the control, which fail
     assert adjoint_error(*pair, image_like(SMALL), sinogram_like(SMALL, seed=1)) > 1e-5
 
 
-@pytest.mark.parametrize("footprint", FOOTPRINTS.values(), ids=FOOTPRINTS)
+@pytest.mark.parametrize("kind", ["projection", "smearing"])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_kernels_equal_the_plain_form(geometry, dtype, limit, footprint, monkeypatch):
+@pytest.mark.parametrize("geometry", ALL.values(), ids=ALL)
+def test_kernels_equal_the_plain_form(geometry, dtype, limit, kind, monkeypatch):
     monkeypatch.setattr(tomography_reference, "CHUNK", 5000)  # some angles at a time
     image, sinogram = image_like(geometry, (2,), dtype=dtype), sinogram_like(geometry, (2,), dtype=dtype)
-    for name, x in (("project", image), ("transpose", sinogram)):
-        expected = getattr(tomography_reference, name)(x, footprint(geometry))
+    *names, table = getattr(geometry, kind)
+    fast, plain = FORMS[type(geometry)]
+    for name in names:
+        x = image if name.startswith("project") else sinogram
+        expected = getattr(plain, name)(x, table)
         for n in (1, 2):
-            actual = getattr(tomography_cpu, name)(x[:n], footprint(geometry))
+            actual = getattr(fast, name)(x[:n], table)
             assert actual.dtype == expected.dtype == dtype
             if expected.any():
                 assert relative(actual, expected[:n]) < limit
@@ -57,20 +63,21 @@ def test_kernels_equal_the_plain_form(geometry, dtype, limit, footprint, monkeyp
     assert relative(tomography_cpu.convolve(sinogram, taps), tomography_reference.convolve(sinogram, taps)) < limit
 
 
+@BEAM
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_equals_cpu():
-    image, sinogram = image_like(SMALL, (2,)), sinogram_like(SMALL, (2,))
+def test_gpu_equals_cpu(geometry):
+    image, sinogram = image_like(geometry, (2,)), sinogram_like(geometry, (2,))
     for function, x in ((ray_transform, image), (back_projection, sinogram), (fbp, sinogram)):
-        found = function(x.cuda(), SMALL)
+        found = function(x.cuda(), geometry)
         assert found.is_cuda
-        assert relative(found.cpu(), function(x, SMALL)) < 1e-12
+        assert relative(found.cpu(), function(x, geometry)) < 1e-12
 
 
+@OBLONG
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
 @pytest.mark.usefixtures("_threads")
-def test_slice_does_not_depend_on_its_batch(function, dtype):
-    geometry = GEOMETRIES["oblong pixels"]
+def test_slice_does_not_depend_on_its_batch(function, dtype, geometry):
     like = image_like if function is ray_transform else sinogram_like
     batch = like(geometry, (37,), dtype=dtype)  # one full block of lanes and a part of one
     whole = function(batch, geometry)
@@ -80,9 +87,9 @@ def test_slice_does_not_depend_on_its_batch(function, dtype):
     assert torch.equal(function(batch, geometry), whole)
 
 
+@OBLONG
 @pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
-def test_leading_dimensions_and_layout(function):
-    geometry = GEOMETRIES["oblong pixels"]
+def test_leading_dimensions_and_layout(function, geometry):
     like = image_like if function is ray_transform else sinogram_like
     batch = like(geometry, (2, 3))
     whole = function(batch, geometry)
@@ -95,29 +102,37 @@ def test_leading_dimensions_and_layout(function):
     assert torch.equal(function(negative_view, geometry), whole)
 
 
-def test_bad_values_spoil_their_slice_only():
-    images = image_like(SMALL, (3,))
-    wanted = ray_transform(images, SMALL)
+@BEAM
+def test_bad_values_spoil_their_slice_only(geometry):
+    images = image_like(geometry, (3,))
+    wanted = ray_transform(images, geometry)
     images[1, 30, 30] = math.nan
-    found = ray_transform(images, SMALL)
+    found = ray_transform(images, geometry)
     assert found[1].isnan().any()
     assert torch.equal(found[[0, 2]], wanted[[0, 2]])
 
 
+TINY = (
+    ParallelBeam(4, 5, (0.8, 1.0), 3, 7, 1.2),
+    FanBeam(4, 5, (0.8, 1.0), 3, 7, 2.2, source_to_origin=1.5, source_to_detector=2.5),
+)
+
+
+@pytest.mark.parametrize("geometry", TINY, ids=["parallel", "fan"])
 @pytest.mark.parametrize("function", [ray_transform, back_projection, fbp])
-def test_gradients(function):
-    geometry = ParallelBeam(4, 5, (0.8, 1.0), 3, 7, 1.2)
+def test_gradients(function, geometry):
     like = image_like if function is ray_transform else sinogram_like
     x = like(geometry, (2,)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: function(x, geometry), x)
     assert torch.autograd.gradgradcheck(lambda x: function(x, geometry) ** 2, x)
 
 
-def test_gradient_is_the_back_projection():
-    image = image_like(SMALL).requires_grad_()
-    weights = sinogram_like(SMALL, seed=1)
-    (ray_transform(image, SMALL) * weights).sum().backward()
-    assert torch.equal(image.grad, back_projection(weights, SMALL))
+@BEAM
+def test_gradient_is_the_back_projection(geometry):
+    image = image_like(geometry).requires_grad_()
+    weights = sinogram_like(geometry, seed=1)
+    (ray_transform(image, geometry) * weights).sum().backward()
+    assert torch.equal(image.grad, back_projection(weights, geometry))
 
 
 class _Projections:
@@ -142,10 +157,10 @@ MAPS = {"ray_transform": ray_transform, "back_projection": back_projection, "fbp
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, in forward mode
 @pytest.mark.parametrize("use", [True, False], ids=["kernels", "plain"])
+@pytest.mark.parametrize("geometry", TINY, ids=["parallel", "fan"])
 @pytest.mark.parametrize("name", MAPS)
-def test_torch_func_on_the_scanner(name, use):
-    geometry = ParallelBeam(5, 6, (0.1, 0.1), 4, 7, 0.15)
-    size = (5, 6) if name == "ray_transform" else (4, 7)
+def test_torch_func_on_the_scanner(name, geometry, use):
+    size = (4, 5) if name == "ray_transform" else (3, 7)
     x, tangent = draw(2, 3, *size), draw(2, 3, *size, seed=1)
 
     def f(x):

@@ -12,7 +12,7 @@ import pytest
 
 import recon
 import recon.metrics
-from recon.physics import ct, geometry, movement, mri
+from recon.physics import ct, fan_beam, geometry, movement, mri, photons, rotation
 
 ROOT = Path(recon.__file__).parent
 MODULES = sorted(
@@ -55,7 +55,9 @@ def test_every_metric_has_an_example():
         assert f"{value.__module__}.{name}" in examples(importlib.import_module(value.__module__)), name
 
 
-@pytest.mark.parametrize("module", [ct, geometry, mri, movement], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [ct, fan_beam, geometry, mri, movement, photons, rotation], ids=lambda module: module.__name__
+)
 def test_every_function_of_physics_has_an_example(module):
     found = examples(module)
     assert public_names(module)

@@ -35,6 +35,7 @@ class Row(NamedTuple):
 MASK = torch.rand(10, generator=GENERATOR) < 0.5
 MASKS = torch.rand(2, 10, generator=GENERATOR) < 0.5
 GEOMETRY = ct.ParallelBeam(rows=9, columns=8, extent=(0.2, 0.25), n_angles=7, n_detectors=13, detector_extent=0.4)
+FAN = ct.FanBeam(9, 8, (0.2, 0.25), 7, 13, 0.9, source_to_origin=0.4, source_to_detector=0.7)
 OPERATORS = {
     "Fourier": Row(lambda: mri.FourierOperator(MASK), (2, 7, 10), (2, 1, 7, 10)),
     "Fourier, a mask per sample": Row(lambda: mri.FourierOperator(MASKS), (2, 7, 10), (2, 1, 7, 10)),
@@ -43,6 +44,7 @@ OPERATORS = {
         lambda: mri.FourierOperator(MASKS, unit_maps(2, 3, 7, 10)), (2, 7, 10), (2, 3, 7, 10)
     ),
     "ray transform": Row(lambda: ct.RayTransform(GEOMETRY), (2, 9, 8), (2, 7, 13), torch.float64),
+    "ray transform, fan beam": Row(lambda: ct.RayTransform(FAN), (2, 9, 8), (2, 7, 13), torch.float64),
     "ray transform, padded off its centre": Row(
         lambda: ct.RayTransform(GEOMETRY.fitted(22, 15)), (2, 22, 15), (2, 7, 13), torch.float64
     ),

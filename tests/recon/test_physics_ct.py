@@ -14,38 +14,7 @@ from benchmarks import tomography as benchmark
 from recon.errors import InputError
 from recon.physics import ct
 from recon.physics.ct import LODOPAB, MU_AIR, MU_MAX, MU_WATER, ParallelBeam, back_projection, fbp, ray_transform
-from tests.recon.ct_cases import SMALL, draw, image_like, relative, sinogram_like
-
-
-def grid(geometry):
-    """The pixel centres: x ``(rows, 1)`` and y ``(columns,)`` in metres."""
-    x, y = (
-        (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * size
-        for n, size in zip((geometry.rows, geometry.columns), geometry.pixel_size, strict=True)
-    )
-    return x[:, None], y
-
-
-def distance(geometry, centre):
-    """From each ray to a point: ``(angles, detectors)``."""
-    angles = geometry.angles[:, None]
-    return geometry.detectors - centre[0] * angles.cos() - centre[1] * angles.sin()
-
-
-def gaussian(geometry, centre=(0.03, -0.05), sigma=0.02, mu=20.0):
-    """A smooth phantom in 1/m and its line integrals."""
-    x, y = grid(geometry)
-    image = mu * torch.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * sigma**2))
-    peak = mu * sigma * math.sqrt(2 * math.pi)
-    return image, peak * torch.exp(-(distance(geometry, centre) ** 2) / (2 * sigma**2))
-
-
-def disc(geometry, centre=(0.02, -0.04), radius=0.06, mu=20.0, finer=8):
-    """A disc, each pixel the mean over finer x finer points, and its line integrals (chords)."""
-    x, y = grid(replace(geometry, rows=geometry.rows * finer, columns=geometry.columns * finer))
-    inside = ((x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2).double()
-    image = mu * torch.nn.functional.avg_pool2d(inside[None], finer)[0]
-    return image, 2 * mu * (radius**2 - distance(geometry, centre) ** 2).clamp(min=0).sqrt()
+from tests.recon.ct_cases import SMALL, disc, draw, gaussian, grid, image_like, relative, sinogram_like
 
 
 def test_lodopab_is_the_published_geometry():
