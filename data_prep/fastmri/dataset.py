@@ -67,7 +67,7 @@ class FastMRIDataset(FastMRISlices):
         split_by: a YAML file with lists train, val and test of files, in whatever folder of the challenge they lie (see
             `split_volumes`); None where each split has its folder, or there are folds.
         folds: split by subject in so many folds: one to test on, the next to validate on; None where the folders do.
-        fold: which of them to test on, from 0.
+        fold: which of them to test on, from 0; None for the first.
 
     Attributes:
         volumes: the files, sorted by name; others see `SliceDataset`.
@@ -94,7 +94,7 @@ class FastMRIDataset(FastMRISlices):
         given_maps: bool = False,
         split_by: str | None = None,
         folds: int | None = None,
-        fold: int = 0,
+        fold: int | None = None,
     ) -> None:
         check_mask(mask_type, center_fractions, accelerations)
         image_size = check_sizes(image_size, max_shift)
@@ -103,7 +103,7 @@ class FastMRIDataset(FastMRISlices):
                 f"dataset.image_size is {list(image_size)}, but a network with the measurement inside reconstructs all "
                 "of k-space's matrix: leave dataset.image_size out"
             )
-        if split is None or (split_by is None and folds is None):
+        if split is None or (split_by is None and folds is None and fold is None):
             volumes = find_volumes(Path(data), challenge, split, progress)
         else:
             volumes = split_volumes(Path(data), challenge, split, split_by, folds, fold, progress)

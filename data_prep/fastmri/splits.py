@@ -19,7 +19,13 @@ LEAST_FOLDS = 3  # one to test on, one to validate on, one to train on
 
 
 def split_volumes(
-    data: Path, challenge: str, split: str, split_by: str | None, folds: int | None, fold: int, progress: bool = True
+    data: Path,
+    challenge: str,
+    split: str,
+    split_by: str | None,
+    folds: int | None,
+    fold: int | None,
+    progress: bool = True,
 ) -> list[Volume]:
     """Validate and describe the files of one split, whichever of the folders of the challenge they lie in.
 
@@ -33,7 +39,7 @@ def split_volumes(
         split: train, val or test.
         split_by: a YAML file with the lists train, val and test of names of files; None for folds.
         folds: how many; None for a list.
-        fold: which run of the cross-validation, from 0.
+        fold: which run of the cross-validation, from 0; None for the first.
         progress: show a progress bar while files are read.
 
     Returns:
@@ -45,6 +51,9 @@ def split_volumes(
     """
     if split_by is not None and folds is not None:
         raise InputError("dataset.split_by and dataset.folds both say how to split: leave one of them out")
+    if folds is None and fold is not None:
+        raise InputError(f"dataset.fold is {fold}, of how many? give dataset.folds, or leave dataset.fold out")
+    fold = fold or 0
     if folds is not None and not (folds >= LEAST_FOLDS and 0 <= fold < folds):
         raise InputError(
             f"dataset.folds is {folds} and dataset.fold {fold}: give {LEAST_FOLDS} folds or more, and a fold from 0 to "
@@ -81,8 +90,9 @@ def _of_fold(volumes: Sequence[Volume], folds: int, fold: int, split: str, data:
     subjects = sorted({volume.subject for volume in volumes})
     if len(subjects) < folds:
         raise InputError(
-            f"{data} has files of {len(subjects)} subjects (attribute patient_id), too few for {folds} folds: lower "
-            "dataset.folds, or import the files with --subject"
+            f"{data} has files of {len(subjects)} subjects (attribute patient_id), too few for {folds} folds: "
+            + ("lower dataset.folds" if len(subjects) >= LEAST_FOLDS else "give a list (dataset.split_by)")
+            + ", or import the files with --subject"
         )
     tested, validated = fold, (fold + 1) % folds
     wanted = {"test": [tested], "val": [validated]}.get(

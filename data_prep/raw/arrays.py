@@ -61,7 +61,7 @@ def _parse_axes(text: str, phase_encoding: str | None) -> list[str]:
 def read_array(path: Path, variable: str | None, axes: str | None, phase_encoding: str | None) -> RawVolume:
     """Read k-space that is stored as an array.
 
-    Columns that are zero in all slices and coils were not measured. Averages are averaged.
+    Columns that are zero in all coils were not measured. Averages are averaged, where they were measured.
 
     Args:
         path: a file *.npy or *.mat (MATLAB's 5 and 7.3), or another HDF5 file.
@@ -72,7 +72,7 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
 
     Raises:
         InputError: the file cannot be read, has no such array or several, or that is not complex, not finite, zero,
-            or does not have these axes.
+            or does not have these axes; its slices were measured at different columns.
     """
     values = _read(path, variable)
     shape = " x ".join(map(str, values.shape))
@@ -97,10 +97,18 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
     placed = whole.transpose([[*names, *missing].index(name) for name in ORDER])
     if 0 in placed.shape:
         raise InputError(f"{path} has the shape {shape}: give an array that holds k-space")
-    kspace = placed[0] if placed.shape[0] == 1 else placed.mean(0)
-    size = np.abs(kspace).max((0, 1, 2))
-    measured = ~(size <= ZERO * size[np.isfinite(size)].max(initial=0))  # also what is not finite
-    return raw_volume(path, np.where(measured, kspace, 0), measured)
+    if min(placed.shape[-2:]) < 2:
+        raise InputError(f"{path} has the shape {shape}, so that --axes {axes} leaves one line: name the axes again")
+    size = np.abs(placed).max((2, 3))  # (averages, slices, columns)
+    there = ~(size <= ZERO * size[np.isfinite(size)].max(initial=0))  # also what is not finite
+    counts = there.sum(0)
+    measured = counts.any(0)
+    if not ((counts > 0) == measured).all():
+        raise InputError(
+            f"{path}: its slices were measured at different columns, and a file has one mask: import them one by one"
+        )
+    kspace = np.where(there[:, :, None, None], placed, 0).sum(0) / np.maximum(counts, 1)[:, None, None]
+    return raw_volume(path, kspace, measured)
 
 
 def _read(path: Path, variable: str | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from data_prep.raw.volume import RawVolume, raw_volume
 from recon.errors import InputError
 
 CHUNK = 256  # lines that are read at once
-CALIBRATION, REVERSE = 20, 22  # flags, as ismrmrd.h counts their bits
+CALIBRATION, AND_IMAGING, REVERSE = 20, 21, 22  # flags, as ismrmrd.h counts their bits
 # noise, navigators, phase correction, feedback, dummies, the surface coils' correction, phase stabilisation
 LEFT_OUT = (19, 23, 24, 26, 27, 28, 29, 30, 31)
 REVERSED = "holds lines read in reverse (EPI, bipolar echoes): correct them first, and give the array with --axes"
@@ -55,7 +55,7 @@ def read_ismrmrd(path: Path, group: str) -> list[RawVolume]:
         lines = [line for line in _acquisitions(file[group], path) if not any(map(line.is_flag_set, LEFT_OUT))]
     notes = []
     if header.text("encoding/parallelImaging/calibrationMode") != "embedded":
-        kept = [line for line in lines if not line.is_flag_set(CALIBRATION)]
+        kept = [line for line in lines if not line.is_flag_set(CALIBRATION) or line.is_flag_set(AND_IMAGING)]
         if len(kept) < len(lines):
             notes.append(
                 f"{len(lines) - len(kept)} calibration lines were left out, which the header does not call embedded"

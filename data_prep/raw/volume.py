@@ -67,6 +67,8 @@ class RawVolume:
         Such zero filling interpolates the image and leaves the field of view as it is; the centre stays the centre.
         """
         sides = self.kspace.shape[-2:]
+        if not any(n % multiple for n in sides):
+            return self
         pads = []
         for n in sides:
             m = -(-n // multiple) * multiple

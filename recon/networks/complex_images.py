@@ -140,7 +140,7 @@ class CoilMaps(nn.Module):
         lines = mri.calibration_mask(mask)[..., None, None, :]
         images = mri.ifft2c(mri.apply_mask(kspace, lines))
         maps = self._of_images(images.flatten(0, 1)).unflatten(0, kspace.shape[:2])
-        return maps / mri.rss(maps, 1).unsqueeze(1)
+        return maps / mri.rss(maps, 1).unsqueeze(1).clamp_min(torch.finfo(maps.real.dtype).tiny)
 
     def _of_images(self, images: Tensor) -> Tensor:
         """All at once; or one by one to save memory, which on a CPU without gradients takes no longer.

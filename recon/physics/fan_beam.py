@@ -144,6 +144,9 @@ def fan_weights(geometry: FanBeam) -> Tensor:
     both ends. Where the angles leave a wedge out, a view counts by c = sin(pi b / L)^2, b being how far it is from the
     first of the L radians that were measured, and m = c / (c + c'), c' being that of the line's other end, or 0.
 
+    Raises:
+        InputError: the angles leave several wedges out.
+
     Source: Kak and Slaney (1988), section 3.4.2; m as in Noo et al., Physics in Medicine and Biology 47 (2002).
 
     >>> scan = FanBeam(4, 4, (1, 1), 6, n_detectors=3, detector_extent=3, source_to_origin=2, source_to_detector=1)
@@ -156,6 +159,11 @@ def fan_weights(geometry: FanBeam) -> Tensor:
     gaps = torch.cat([ordered, ordered[:1] + geometry.period]).diff()
     if float(gaps.max()) <= WEDGE * geometry.period / geometry.n_angles:
         return (gamma.cos() / 2).expand(geometry.n_angles, -1)
+    if int((gaps > WEDGE * geometry.period / geometry.n_angles).sum()) > 1:
+        raise InputError(
+            "a fan's FBP knows weights for one wedge of missing views, and these angles leave more: give "
+            "the views of one part"
+        )
     first, measured = ordered.roll(-1)[gaps.argmax()], geometry.period - gaps.max()
 
     def window(angle: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ class CTGeometry(ABC):
     period: ClassVar[float]  # of the angles that see everything once, in radians
 
     def __post_init__(self) -> None:
+        if self.theta is not None:
+            object.__setattr__(self, "theta", tuple(map(float, self.theta)))
         counts = (self.rows, self.columns, self.n_angles, self.n_detectors)
         lengths = (*self.extent, self.detector_extent)
         if min(counts) < 1 or not all(0 < length < math.inf for length in lengths):
@@ -121,10 +123,19 @@ class CTGeometry(ABC):
         return replace(self, rows=rows, columns=columns, extent=(extent[0], extent[1]), centre=(centre[0], centre[1]))
 
     def binned(self, angle_bin: int) -> Self:
-        """The scan of which each ``angle_bin`` consecutive views, of which there must be whole groups, became one."""
+        """The scan of which each ``angle_bin`` consecutive views, of which there must be whole groups, became one.
+
+        Raises:
+            InputError: the views of a group are no neighbours.
+        """
         theta = None
         if self.theta is not None:
-            theta = tuple(self.angles.unflatten(0, (-1, angle_bin)).mean(1).tolist())
+            groups = self.angles.unflatten(0, (-1, angle_bin))
+            if float((groups.amax(1) - groups.amin(1)).max()) > 2 * self.period / self.n_angles * angle_bin:
+                raise InputError(
+                    f"angle_bin {angle_bin} averages views that are not neighbours: sort the angles, or take 1"
+                )
+            theta = tuple(groups.mean(1).tolist())
         return replace(self, n_angles=self.n_angles // angle_bin, theta=theta)
 
     @property

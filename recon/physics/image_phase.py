@@ -12,7 +12,7 @@ from recon.layers.spectrum import resample
 from recon.physics.mri import FourierOperator, calibration_mask, ifft2c
 
 FLOOR = 0.01  # of the image's root mean square
-DEGREE, SPIKE, DARKEST = 25, 1.17, 0.1  # see band_limited_phase
+DEGREE, LINES, SPIKE, DARKEST = 25, 3, 1.17, 0.1  # see band_limited_phase
 
 
 @torch.no_grad()
@@ -56,11 +56,14 @@ def image_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Ten
 def band_limited_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Tensor:
     """A band-limited P = z q(|z|^2) near the phase z / |z|, on a finer grid, that moves along by every translation.
 
-    t q(t^2) is the polynomial sum_j 4 / pi sinc(n / 27) (-1)^j T_n(t) / n of degree 25, n = 2 j + 1: the Chebyshev
+    t q(t^2) is the polynomial sum_j 4 / pi sinc(n / 27) (-1)^j T_n(t) / n of degree d = 25, n = 2 j + 1: the Chebyshev
     series of the sign of t with Lanczos' factors. It rises from 0 to .8 at t = .1 and is within 3 % of 1 from t = .15
     to 1. z is the image x of :func:`image_phase`, its windows so narrow that 25-fold frequencies are below Nyquist's,
     over 1.17 times its norm of order 50 (which no spike of that width exceeds), plus a constant of .1 with the phase of
     the mean, which is what P has where there is nothing.
+
+    Of sides below 151 pixels d is as much lower as leaves the window 3 lines to each side (and 1.17 to the power 25 / d,
+    at most 2, takes the place of 1.17): the smaller the image, the coarser is P, and below 19 pixels it is 1.05 z.
 
     Norm, mean and polynomial do not alias on the fine grid of 3/2 of the sides, nor does the product with an image,
     once it is low-passed (:func:`times_phase`). With several coils the maps' products do, a little.
@@ -78,18 +81,21 @@ def band_limited_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None)
 
     Source: as :func:`image_phase`; Lanczos, Applied Analysis (1956), on sigma factors.
     """
-    x = _low_resolution(kspace, mask, maps, DEGREE)
+    half = (min(kspace.shape[-2:]) - 1) // 2  # of the frequencies that there are
+    degree = max(1, min(DEGREE, (half // LINES - 1) // 2 * 2 + 1))  # odd
+    x = _low_resolution(kspace, mask, maps, degree)
     x = resample_complex(x, [-(-3 * n // 2) for n in x.shape[1:]])
     size = x.abs().double()
     largest = size.amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    norm = SPIKE * largest * (size / largest).pow(2 * DEGREE).mean((1, 2), keepdim=True).pow(1 / (2 * DEGREE))
+    power = (size / largest).pow(2 * degree).mean((1, 2), keepdim=True).pow(1 / (2 * degree))
+    norm = (min(2.0, SPIKE ** (DEGREE / degree)) * largest * power).clamp_min(torch.finfo(torch.float32).tiny)
     direction = x.to(torch.complex128).mean((1, 2)).angle()
     dark = torch.polar(torch.full_like(direction, DARKEST), direction).to(x.dtype)[:, None, None]
     z = x * ((1 - DARKEST) / norm).to(x.real.dtype) + dark
     square = z.real.square() + z.imag.square()
     q, before, now = torch.zeros_like(square), torch.ones_like(square), torch.ones_like(square)  # T_n(t) / t, n = -1, 1
-    for n in range(1, DEGREE + 1, 2):
-        angle = pi * n / (DEGREE + 2)
+    for n in range(1, degree + 1, 2):
+        angle = pi * n / (degree + 2)
         q += 4 / pi * sin(angle) / angle * (-1) ** (n // 2) / n * now
         before, now = now, (4 * square - 2) * now - before
     return z * q

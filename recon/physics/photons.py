@@ -70,6 +70,7 @@ def line_integrals(counts: Tensor, white: Tensor, dark: Tensor) -> Tensor:
     >>> line_integrals(torch.tensor([110.0, 60.0, 5.0]), torch.tensor(110.0), torch.tensor(10.0))
     tensor([-0.0000, 0.6931, 6.9078])
     """
+    counts, white, dark = (x if x.is_floating_point() else x.double() for x in (counts, white, dark))
     open_beam = white - dark
     if not bool((open_beam > 0).all()):
         raise InputError(

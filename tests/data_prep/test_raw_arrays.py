@@ -11,6 +11,7 @@ import scipy.io
 
 from data_prep.raw.arrays import ORDER
 from data_prep.raw.files import read_raw
+from recon.errors import InputError
 from tests.data_prep.raw_files import centred
 
 
@@ -69,6 +70,30 @@ def test_columns_of_an_array_that_are_zero_were_not_measured(tmp_path):
         assert raw.is_complete == is_complete
         assert np.flatnonzero(~raw.measured).tolist() == list(range(20))[missing]
         assert not raw.kspace[..., missing].any()
+
+
+def test_an_average_counts_where_it_was_measured(tmp_path):
+    values = centred((1, 1, 24, 20))[0, 0]
+    twice = np.stack([values, values])
+    twice[1, :, ::3] = 0
+    np.save(tmp_path / "array.npy", twice)
+    (raw,) = read_raw(tmp_path / "array.npy", axes="average,readout,phase")
+    assert raw.is_complete
+    np.testing.assert_allclose(raw.kspace[0, 0], values, rtol=1e-6)
+
+
+def test_slices_measured_at_different_columns_are_no_whole_measurement(tmp_path):
+    values = centred((2, 1, 24, 20))[:, 0]
+    values[0, :, ::2], values[1, :, 1::2] = 0, 0
+    np.save(tmp_path / "array.npy", values)
+    with pytest.raises(InputError, match="different columns"):
+        read_raw(tmp_path / "array.npy", axes="slice,readout,phase")
+
+
+def test_an_axis_too_many_for_matlab(tmp_path):
+    scipy.io.savemat(tmp_path / "array.mat", {"ksp": centred()[0, 0]})
+    with pytest.raises(InputError, match="leaves one line"):
+        read_raw(tmp_path / "array.mat", axes="slice,rows,columns")
 
 
 @pytest.mark.parametrize(("roll", "is_said"), [((0, 0), False), ((2, -1), False), ((12, 0), True), ((0, 10), True)])

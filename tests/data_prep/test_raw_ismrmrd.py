@@ -154,7 +154,8 @@ class TestISMRMRD:
             accelerationFactor=accelerationFactorType(kspace_encoding_step_1=3, kspace_encoding_step_2=1),
             calibrationMode=calibrationModeType[mode],
         )
-        flags = dict.fromkeys((9, 11), calibration) | {10: (ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING,)}
+        flags = dict.fromkeys((9, 11), calibration)
+        flags[10] = (*calibration, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
         scan = Scan([fft2(known_object(SHAPE))], kept, flags=flags, header={"parallelImaging": parallel})
         found = read(bring(tmp_path, scan))
         assert found["mask"].sum() == n_columns

@@ -88,6 +88,7 @@ def test_a_file_without_a_subject_is_its_own(folder, tmp_path):
         ({"folds": 6}, "5 subjects (attribute patient_id), too few for 6 folds"),
         ({"folds": 2}, "give 3 folds or more"),
         ({"folds": 3, "fold": 3}, "a fold from 0"),
+        ({"fold": 2}, "give dataset.folds"),
         ({"folds": 3, "split_by": "{list}"}, "leave one of them out"),
         ({"split_by": "nowhere.yaml"}, "nowhere.yaml"),
         ({"split_by": "{list}"}, "lists no files under val"),
@@ -129,4 +130,11 @@ def test_one_name_in_two_folders(tmp_path):
     for split in SPLITS[:2]:
         write_volume(tmp_path / f"singlecoil_{split}" / "file.h5")
     with pytest.raises(InputError, match="have one name"):
+        FastMRIDataset(tmp_path, "train", folds=3)
+
+
+def test_two_subjects_are_told_of_a_list(tmp_path):
+    for name in ("anna", "bert"):
+        write_volume(tmp_path / "singlecoil_train" / f"{name}.h5")
+    with pytest.raises(InputError, match="give a list"):
         FastMRIDataset(tmp_path, "train", folds=3)

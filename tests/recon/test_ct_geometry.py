@@ -11,8 +11,10 @@ from benchmarks import tomography as benchmark
 from recon.errors import InputError
 from recon.networks.rays import Rays
 from recon.physics.ct import LODOPAB, FanBeam, ParallelBeam, back_projection, fbp, ray_transform
+from recon.physics.fan_beam import fan_weights
 from recon.physics.geometry import angular_weights
 from recon.physics.movement import move_sinogram
+from recon.physics.photons import line_integrals
 from tests.recon.ct_cases import FAN, SMALL, disc, gaussian, image_like, relative, sinogram_like
 
 LARGE_FAN = FanBeam(362, 362, (0.26, 0.26), 1000, 513, 0.8, source_to_origin=0.5, source_to_detector=1.0)
@@ -164,8 +166,21 @@ def test_the_gradient_of_the_unrolled_networks(geometry):
     """From an image of zeros it points to the measured one, in its unit."""
     image, sinogram = gaussian(geometry)
     start = torch.zeros(1, 1, *image.shape, dtype=image.dtype)
-    gradient = Rays(sinogram[None], geometry, 1).gradient(start, torch.tensor(0.0))
+    gradient = Rays(sinogram[None], geometry, 1).gradient(start)
     assert relative(-gradient[0, 0], image) < 0.1
+
+
+def test_angles_may_be_any_sequence_of_numbers():
+    for theta in ([0.0, 1.0], np.array([0.0, 1.0]), torch.tensor([0.0, 1.0])):
+        scan = replace(SMALL, n_angles=2, theta=theta)
+        assert scan.theta == (0.0, 1.0)
+        assert isinstance(hash(scan), int)
+
+
+def test_counts_may_be_integers():
+    counts, white, dark = (torch.tensor(n, dtype=torch.uint8) for n in ([60, 5], [110, 110], [10, 10]))
+    expected = line_integrals(counts.double(), white.double(), dark.double())
+    torch.testing.assert_close(line_integrals(counts, white, dark), expected)
 
 
 def test_the_published_geometry_is_as_it_was():
@@ -182,6 +197,8 @@ def test_the_published_geometry_is_as_it_was():
         (lambda: replace(FAN, source_to_detector=0.0), "distances from the source above 0 m"),
         (lambda: replace(FAN, source_to_origin=0.18), "0.18 m .* 0.183848 m: the source must lie outside"),
         (lambda: replace(FAN, rows=0), "at least 1"),
+        (lambda: with_angles(SMALL, shuffled(0, 180, 90)).binned(3), "views that are not neighbours"),
+        (lambda: fan_weights(with_angles(FAN, (*range(100), *range(180, 280)))), "one wedge of missing views"),
         (lambda: move_sinogram(torch.ones(1, 90, 97), FAN, torch.ones(1, 2)), "only a sinogram of parallel rays"),
         (lambda: fbp(torch.ones(97, 90), FAN), r"sinogram \(97, 90\) .* needs \(\.\.\., 90, 97\)"),
     ],

@@ -139,6 +139,30 @@ def test_the_band_limited_phase_moves_along_by_everything(shift):
     assert (error < 1e-10) is all(part == int(part) for part in shift), "control"
 
 
+@pytest.mark.parametrize("size", [(8, 12), (16, 20), (48, 40), (64, 300), (128, 128)])
+def test_on_small_images_it_is_band_limited_too(size):
+    """Of lower degree: still exact, and no wider than the band; and 0 where nothing was measured, without nan."""
+    kspace = torch.randn(2, 1, *size, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    kspace[1] = 0
+    full = torch.ones(size[1], dtype=torch.bool)
+    by = torch.tensor([[0.4, -2.7]], dtype=torch.float64)
+    before, after = (band_limited_phase(k, full) for k in (kspace, mri.move_object(kspace, by[0].tolist())))
+    torch.testing.assert_close(after, move_image(before, 1.5 * by.expand(2, 2)), rtol=0, atol=1e-10)
+    assert before.isfinite().all()
+    assert before[0].abs().max() > 0.5
+
+
+@pytest.mark.parametrize("sampling", ["aps", "alias_free"])
+def test_an_empty_slice_has_a_gradient(sampling):
+    """Beside another one, through learned maps and without."""
+    for n_coils, maps_widths in ((1, None), (3, (4, 6))):
+        network = VarNet(1, (4, 6), maps_widths, sampling=sampling)
+        kspace = torch.randn(2, n_coils, 24, 32, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+        kspace[1] = 0
+        network(kspace, torch.ones(32, dtype=torch.bool)).abs().square().sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
 def test_a_phase_on_a_finer_grid_multiplies_without_aliasing():
     draw = torch.randn(2, 20, 24, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     phase, image = (resample_complex(x[None], (20, 24)) for x in draw)  # without their Nyquist frequency
