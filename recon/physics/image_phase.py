@@ -62,8 +62,8 @@ def band_limited_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None)
     over 1.17 times its norm of order 50 (which no spike of that width exceeds), plus a constant of .1 with the phase of
     the mean, which is what P has where there is nothing.
 
-    Of sides below 151 pixels d is as much lower as leaves the window 3 lines to each side (and 1.17 to the power 25 / d,
-    at most 2, takes the place of 1.17): the smaller the image, the coarser is P, and below 19 pixels it is 1.05 z.
+    Of sides below 151 pixels d is as much lower as leaves the window 3 lines to each side, and 1.17 to the power of
+    25 / d, at most 2, takes the place of 1.17. The smaller the image, the coarser is P; below 19 pixels it is 1.05 z.
 
     Norm, mean and polynomial do not alias on the fine grid of 3/2 of the sides, nor does the product with an image,
     once it is low-passed (:func:`times_phase`). With several coils the maps' products do, a little.
