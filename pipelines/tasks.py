@@ -21,6 +21,7 @@ from data_prep import (
 from data_prep.fastmri.inputs import KSPACE
 from data_prep.hounsfield.inputs import SERIES, VOLUMES
 from data_prep.lodopab.inputs import SINOGRAMS
+from data_prep.projections.inputs import SCANS
 from pipelines.classification.kind import CLASSIFICATION
 from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
@@ -125,7 +126,7 @@ TASKS = {
             "clinical quality",
             "LoDoPaB-CT",
         ),
-        inputs=(SINOGRAMS, VOLUMES, SERIES),
+        inputs=(SCANS, SINOGRAMS, VOLUMES, SERIES),
         preparation=prepare_ct.PREPARE,
     ),
     "fashion_mnist": TaskRow(

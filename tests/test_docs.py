@@ -37,6 +37,7 @@ from pipelines.commands import evaluate, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
 from tests.data_prep.raw_files import Scan
+from tests.data_prep.test_projections import exchange
 from tests.data_prep.vision_files import write_cifar, write_imagenet
 
 pytestmark = pytest.mark.usefixtures("few_slices")
@@ -226,6 +227,17 @@ def imported(here):
 
 
 @pytest.fixture
+def tooth(here):
+    return exchange(here / "tooth.h5")
+
+
+@pytest.fixture
+def imported_tooth(tooth, here):
+    assert prepare.main(["import", "--task", "ct", str(tooth), "--out", str(here / "imported")]) == 0
+    return here / "imported" / "tooth.h5"
+
+
+@pytest.fixture
 def lists(here):
     (here / "split.yaml").write_text("train: [anna]\nval: [bert]\ntest: [carl]\n")
     return here / "split.yaml"
@@ -260,6 +272,8 @@ NAMES = {
     "subjects.h5": "subjects",
     "measured": "imported",
     "split.yaml": "lists",
+    "tooth.h5": "tooth",
+    "scans/tooth.h5": "imported_tooth",
     "series": "dicom",
 }
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate

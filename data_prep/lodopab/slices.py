@@ -17,7 +17,7 @@ from data_prep.slices.sample import EPS, Sample
 from recon.errors import InputError
 from recon.metrics import psnr, ssim
 from recon.physics.ct import MU_MAX, attenuation_to_hu
-from recon.physics.geometry import ParallelBeam
+from recon.physics.geometry import CTGeometry, ParallelBeam
 
 STD = 1 / 16  # of mu / MU_MAX, 250 HU: inputs and what is missing in them are then of order 1; a power of two is exact
 WINDOWS_HU = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0)}  # what a radiologist's display shows of each
@@ -27,7 +27,7 @@ class ScannedVolume(SliceVolume, Protocol):
     """A volume of which it is known how it was scanned."""
 
     @property
-    def geometry(self) -> ParallelBeam:
+    def geometry(self) -> CTGeometry:
         """The scanner, with the grid of the file's images."""
 
 
@@ -176,6 +176,7 @@ class CTSlices(SliceDataset):
         measurement: dict[str, Tensor] = {}
         if self.measured:
             assert observation is not None
+            assert isinstance(volume.geometry, ParallelBeam)
             scan = Scan(volume.geometry, self.window, self.frequency_scaling)
             measurement = {"sinogram": observation / STD, "scan": scan.as_tensor()}
         return Sample(

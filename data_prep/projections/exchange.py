@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -41,6 +41,12 @@ class Projections:
     rotation_centre: float
     found: bool
     n_photons: float | None
+
+    def thinned(self, every: int) -> Projections:
+        """Return the scan of every so manieth view, from the first on; what was found of all of them stays."""
+        sinogram, theta = self.sinogram[:, ::every].contiguous(), self.geometry.angles[::every]
+        geometry = replace(self.geometry, n_angles=len(theta), theta=tuple(theta.tolist()))
+        return replace(self, sinogram=sinogram, geometry=geometry)
 
     def described(self) -> str:
         """Return what a person should know before they trust the reconstruction, in one sentence."""

@@ -44,6 +44,10 @@ nifti:    DIR/NAME.nii.gz (columns, rows, slices), float32, in the file's units;
           centred (half the rows, columns and slices, rounded down) is at 0, 0, 0 mm, however the image is cropped.
 CT:       A run on CT reads LoDoPaB's observations (observation_*.hdf5): hdf5 holds mu / MU_MAX, as LoDoPaB's ground
           truth does; nifti HU, turned as one looks at it, with the geometry's pixels and slices of 1 mm.
+scans:    A run on CT also reads measured scans with a geometry of their own, as recon-prepare import --task ct writes
+          them. Each slice is back-projected by the scan's own geometry onto its own grid, with the run's filter, and
+          divided by the scan's mu_max. hdf5 and nifti hold the attenuation in 1/m. There is no target. Networks with
+          the sinogram inside do not take them.
 HU:       A run on CT also reads images in HU: NIfTI volumes, and folders of the axial DICOM slices of one series
           (written as FOLDER.h5 or FOLDER.nii.gz). Each slice is measured anew, simulated as LoDoPaB's were: parallel
           beam, 1000 angles, --photons for each detector pixel, noise that depends on the volume's name and the slice
@@ -82,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder of recon-train (its best.ckpt), or one of its checkpoints (.ckpt)")
     add("inputs", nargs="+", metavar="INPUT",
-        help="files of k-space (*.h5), of sinograms (*.hdf5) or of images in HU (*.nii, *.nii.gz), folders of them, or "
-        "a folder of DICOM slices")  # fmt: skip
+        help="files of k-space (*.h5), of sinograms (*.hdf5, or *.h5 of recon-prepare import) or of images in HU "
+        "(*.nii, *.nii.gz), folders of them, or a folder of DICOM slices")  # fmt: skip
     add("--out", required=True, metavar="DIR", help="the folder to write to")
     add("--format", default="hdf5", help="hdf5 or nifti (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
@@ -117,7 +121,7 @@ def _predict(argv: list[str]) -> None:
     network = open_network(Path(arguments.run), arguments.image_size)
     inputs = find_inputs(arguments.inputs, network.row.inputs)
     out = Path(arguments.out)
-    _check_flags(arguments, [each.path for each in inputs if each.kind.simulated])
+    _check_flags(arguments, inputs)
     checking = tqdm(inputs, "checking", disable=None, leave=False)
     photons = arguments.photons or N_PHOTONS
     jobs = {each.path.name: plan(network, each, out, arguments.format, photons) for each in checking}
@@ -137,14 +141,16 @@ def _predict(argv: list[str]) -> None:
         print(f"Written: {len(todo)} of {len(jobs)} volumes, to {out}")
 
 
-def _check_flags(arguments: argparse.Namespace, images: Sequence[Path]) -> None:
-    """Refuse flags that say nothing of these files; images are those in HU."""
+def _check_flags(arguments: argparse.Namespace, inputs: Sequence[Input]) -> None:
+    """Refuse flags that say nothing of these files."""
+    images = any(each.kind.simulated for each in inputs)
+    kept = [each.path for each in inputs if "image_size" not in each.kind.settings]
     if arguments.photons is not None and not 0 < arguments.photons < float("inf"):
         raise InputError(f"--photons is {arguments.photons}: give the photons for each detector pixel, such as 4096")
     if arguments.photons is not None and not images:
         raise InputError("--photons is for images in HU: leave it out, what was measured has its noise already")
-    if arguments.image_size is not None and images:
-        raise InputError(f"--dataset.image_size is not for images in HU, such as {images[0]}: they keep their size")
+    if arguments.image_size is not None and kept:
+        raise InputError(f"--dataset.image_size is not for images in HU or scans, as {kept[0]}: they keep their size")
 
 
 def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipelines.reconstruction.preparation import AddFlags, Preparation
 from pipelines.runtime.bounds import SEED
 from pipelines.runtime.shell import Parser, run_command, whole
 from pipelines.tasks import TASKS
@@ -43,9 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
     imports.add_argument("files", nargs="+", type=Path, help=kinds)
     _add_task(imports, IMPORTING)
     imports.add_argument("--out", type=Path, required=True, help="root folder of the files")
-    imports.add_argument("--split", choices=SPLITS, default="train", help="(default %(default)s)")
-    imports.add_argument("--variable", help="of a file that holds several arrays, the one to read, such as 7B/FSE")
-    imports.add_argument("--axes", help="what the dimensions of an array are, such as slice,readout,phase")
 
     for task, preparation in PREPARATIONS.items():
         preparation.index_flags(index.add_argument_group(f"--task {task}").add_argument)
@@ -69,8 +67,9 @@ def _prepare(argv: list[str]) -> None:
     arguments = build_parser().parse_args(argv)
     preparation = PREPARATIONS[arguments.task]
     if arguments.command == "simulate":
-        preparation.simulate(arguments, _given(arguments))
+        preparation.simulate(arguments, _given(arguments, ["simulate", "--out=."], lambda task: task.simulate_flags))
     elif arguments.command == "import" and preparation.imports:
+        _given(arguments, ["import", "--out=.", "file"], lambda task: task.import_flags)
         preparation.imports(arguments)
     elif arguments.command == "cache" and preparation.cache:
         preparation.cache(arguments)
@@ -78,16 +77,23 @@ def _prepare(argv: list[str]) -> None:
         preparation.index(arguments)
 
 
-def _given(arguments: argparse.Namespace) -> list[str]:
-    """The flags of simulate that have another value than the default, but those that every call has.
+def _given(
+    arguments: argparse.Namespace, least: Sequence[str], flags_of: Callable[[Preparation], AddFlags]
+) -> list[str]:
+    """The flags of a command that have another value than the default, but those that every call has.
+
+    Args:
+        arguments: of the command.
+        least: the shortest command line that it takes.
+        flags_of: adds a task's flags to it.
 
     Raises:
         InputError: one of them is another task's.
     """
-    plain = vars(build_parser().parse_args(["simulate", "--out", "."]))
-    given = [key for key in plain.keys() - {"out", "task"} if vars(arguments)[key] != plain[key]]
+    plain = vars(build_parser().parse_args(least))
+    given = [key for key in plain.keys() - {"out", "task", "files"} if vars(arguments)[key] != plain[key]]
     for task, preparation in PREPARATIONS.items():
-        flags = preparation.simulate_flags(argparse.ArgumentParser().add_argument)
+        flags = flags_of(preparation)(argparse.ArgumentParser().add_argument)
         for key in sorted({flag.dest for flag in flags} & set(given)) if task != arguments.task else ():
             raise InputError(f"--{key.replace('_', '-')} is for --task {task}: leave it out")
     return given

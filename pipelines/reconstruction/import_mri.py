@@ -31,6 +31,9 @@ DECADES = 5  # of k-space's magnitude that its picture shows
 def import_flags(add: AddFlag) -> list[Action]:
     """Add the flags that only MRI has."""
     return [
+        add("--split", choices=("train", "val", "test"), default="train", help="(default %(default)s)"),
+        add("--variable", help="of a file that holds several arrays, the one to read, such as 7B/FSE"),
+        add("--axes", help="what the dimensions of an array are, such as slice,readout,phase"),
         add("--challenge", choices=("singlecoil", "multicoil"), help="(default: by the number of coils)"),
         add(
             "--phase-encoding",

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 AddFlag = Callable[..., Action]
 """``add_argument`` of a parser or of a group of its flags."""
 
+AddFlags = Callable[[AddFlag], list[Action]]
+"""What adds flags, and gives them."""
+
 
 def _no_flags(add: AddFlag) -> list[Action]:
     return []
@@ -39,9 +42,9 @@ class Preparation:
     index: Callable[[Namespace], None]
     simulate: Callable[[Namespace, Collection[str]], None]
     cache: Callable[[Namespace], None] | None = None
-    index_flags: Callable[[AddFlag], list[Action]] = _no_flags
-    simulate_flags: Callable[[AddFlag], list[Action]] = _no_flags
-    cache_flags: Callable[[AddFlag], list[Action]] = _no_flags
+    index_flags: AddFlags = _no_flags
+    simulate_flags: AddFlags = _no_flags
+    cache_flags: AddFlags = _no_flags
     imported: str = ""
     imports: Callable[[Namespace], None] | None = None
-    import_flags: Callable[[AddFlag], list[Action]] = _no_flags
+    import_flags: AddFlags = _no_flags

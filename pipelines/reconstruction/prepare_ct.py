@@ -27,6 +27,7 @@ from data_prep import (
     write_lodopab,
 )
 from data_prep.lodopab.volume import N_SAMPLES, PARTS
+from pipelines.reconstruction.import_ct import import_files, import_flags
 from pipelines.reconstruction.preparation import AddFlag, Preparation
 from pipelines.runtime.bounds import PHOTONS
 from pipelines.runtime.run_folder import make_folder
@@ -143,10 +144,13 @@ def _print(table: Table) -> None:
 
 PREPARE = Preparation(
     images="in HU, NIfTI or folders of DICOM",
-    written="files go to <out>, as LoDoPaB's",
+    written="files go to <out>; those of simulate are as LoDoPaB's",
     index=_index,
     simulate=_simulate,
     cache=_cache,
     simulate_flags=_simulate_flags,
     cache_flags=_cache_flags,
+    imported="raw counts in HDF5 data exchange",
+    imports=import_files,
+    import_flags=import_flags,
 )
