@@ -79,8 +79,8 @@ def import_files(arguments: Namespace) -> None:
         write_scan(written, scan.sinogram, scan.geometry, mu_max, scan.n_photons)
         save_preview(written.with_suffix(".png"), scan, numbers, images)
         print(scan.described())
-    if arguments.pixel_size is None:
-        say_aloud(["no --pixel-size was given, and 1 mm is assumed: attenuations in 1/m are right but for that factor"])
+        if arguments.pixel_size is None:
+            say_aloud([f"{path}: no --pixel-size was given; with 1 mm attenuations in 1/m are right but for a factor"])
     print(f"Written, as measured: {arguments.out}; look at the pictures beside the files")
 
 

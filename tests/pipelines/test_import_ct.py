@@ -67,7 +67,7 @@ def test_raw_counts_become_a_scan(tmp_path, capsys):
     assert prepare(["import", "--task=ct", str(raw), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "found by registering" in said.out
-    assert "1 mm is assumed" in said.err
+    assert f"{raw}: no --pixel-size was given" in said.err
     assert sorted(path.name for path in out.iterdir()) == ["tooth.h5", "tooth.png"]
     scan = read_scan(out / "tooth.h5")
     assert (scan.n_slices, scan.image_size, scan.geometry.n_angles) == (2, (N, N), 91)
