@@ -8,8 +8,11 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 CT_PHYSICS = (
-    *(f"recon/physics/{name}.py" for name in ("ct", "geometry", "photons")),
-    *(f"recon/kernels/{name}.py" for name in ("switches", "runner", "tomography_reference", "tomography_cpu")),
+    *(f"recon/physics/{name}.py" for name in ("ct", "fan_beam", "geometry", "photons")),
+    *(
+        f"recon/kernels/{name}.py"
+        for name in (*("switches", "runner", "tomography_reference", "tomography_cpu", "fan_reference", "fan_cpu"),)
+    ),
 )
 """The code of the ray transform and its inverse."""
 
