@@ -9,10 +9,8 @@ from importlib.resources.abc import Traversable
 
 CT_PHYSICS = (
     *(f"recon/physics/{name}.py" for name in ("ct", "fan_beam", "geometry", "photons")),
-    *(
-        f"recon/kernels/{name}.py"
-        for name in (*("switches", "runner", "tomography_reference", "tomography_cpu", "fan_reference", "fan_cpu"),)
-    ),
+    *(f"recon/kernels/{name}.py" for name in ("switches", "runner")),
+    *(f"recon/kernels/{kind}_{form}.py" for kind in ("tomography", "fan") for form in ("reference", "cpu")),
 )
 """The code of the ray transform and its inverse."""
 
