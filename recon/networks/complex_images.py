@@ -20,6 +20,7 @@ from recon.physics.coil_maps import espirit
 from recon.physics.image_phase import band_limited_phase, image_phase, resample_complex, times_phase
 
 MAPS = ("learned", "espirit", "given")
+AT_A_TIME = 4  # coils, where no gradient needs them: fewer take longer, more take memory
 
 
 class ComplexUNet(nn.Module):
@@ -143,14 +144,14 @@ class CoilMaps(nn.Module):
         return maps / mri.rss(maps, 1).unsqueeze(1).clamp_min(torch.finfo(maps.real.dtype).tiny)
 
     def _of_images(self, images: Tensor) -> Tensor:
-        """All at once; or one by one to save memory, which on a CPU without gradients takes no longer.
+        """All at once; one by one to save memory with gradients; some at a time without them on a CPU.
 
         Who watches layers, as for the margins, sees one call of each.
         """
         if torch.is_grad_enabled() and self.save_memory:
             return torch.cat([checkpoint(self.network, image, use_reentrant=False) for image in images.split(1)])
         if images.is_cpu and not torch.is_grad_enabled() and not is_watched(self.network):
-            return torch.cat([self.network(image) for image in images.split(1)])
+            return torch.cat([self.network(some) for some in images.split(AT_A_TIME)])
         maps: Tensor = self.network(images)
         return maps
 

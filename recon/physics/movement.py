@@ -69,13 +69,8 @@ def move_kspace(kspace: Tensor, shifts: Tensor) -> Tensor:
 
     Source: the shift theorem.
     """
-    ramp = torch.ones((), dtype=torch.complex128, device=kspace.device)
-    for axis, n in enumerate(kspace.shape[-2:]):
-        frequency = torch.arange(n, dtype=torch.float64, device=kspace.device) - n // 2
-        angle = -2 * math.pi / n * shifts[:, axis, None].double() * frequency
-        turned = torch.polar(torch.ones_like(angle), angle)
-        ramp = ramp * (turned[:, None, :, None] if axis == 0 else turned[:, None, None, :])
-    return kspace * ramp.to(kspace.dtype)
+    rows, columns = (_ramp(n, shifts[:, axis], kspace) for axis, n in enumerate(kspace.shape[-2:]))
+    return kspace * rows[:, None, :, None] * columns[:, None, None, :]
 
 
 def move_image(image: Tensor, shifts: Tensor) -> Tensor:
@@ -99,13 +94,23 @@ def move_image(image: Tensor, shifts: Tensor) -> Tensor:
 
     Source: the shift theorem.
     """
-    kspace = fft2c(image)[:, None]
-    if not image.is_complex():
-        for axis, n in ((-2, image.shape[-2]), (-1, image.shape[-1])):
-            if n % 2 == 0:
-                kspace = kspace.index_fill(axis, torch.zeros(1, dtype=torch.long, device=image.device), 0)
-    moved = ifft2c(move_kspace(kspace, shifts))[:, 0]
+    spectrum = torch.fft.fft2(image)
+    ramps = []
+    for axis, n in enumerate(image.shape[-2:]):
+        ramp = torch.fft.ifftshift(_ramp(n, shifts[:, axis], spectrum), -1)
+        if n % 2 == 0 and not image.is_complex():
+            ramp = ramp.index_fill(1, torch.full((1,), n // 2, device=image.device), 0)
+        ramps.append(ramp)
+    rows, columns = ramps
+    moved = torch.fft.ifft2(spectrum * rows[:, :, None] * columns[:, None, :])
     return moved if image.is_complex() else moved.real
+
+
+def _ramp(n: int, shift: Tensor, spectrum: Tensor) -> Tensor:
+    """exp(-2 pi i u a / N) for u from -N / 2 on, ``(batch, N)``, in the dtype and on the device of a spectrum."""
+    frequency = torch.arange(n, dtype=torch.float64, device=spectrum.device) - n // 2
+    angle = -2 * math.pi / n * shift[:, None].double() * frequency
+    return torch.polar(torch.ones_like(angle), angle).to(spectrum.dtype)
 
 
 def move_maps(maps: Tensor, shifts: Tensor) -> Tensor:
