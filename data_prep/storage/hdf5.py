@@ -38,7 +38,9 @@ def _complaint(path: Path, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "needs more memory than there is: free some, or read it on a larger machine"
     if isinstance(error, FileNotFoundError):
-        return "is a link to a file that is gone: restore that file" if path.is_symlink() else "is not there: give another name, or restore it"
+        if path.is_symlink():
+            return "is a link to a file that is gone: restore that file"
+        return "is not there: give another name, or restore it"
     if isinstance(error, PermissionError):
         return f"cannot be read ({reason(error)}): ask its owner for the right to read it"
     if isinstance(error, BlockingIOError) or "unable to lock file" in text:
