@@ -107,7 +107,8 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
         raise InputError(
             f"{path}: its slices were measured at different columns, and a file has one mask: import them one by one"
         )
-    kspace = np.where(there[:, :, None, None], placed, 0).sum(0) / np.maximum(counts, 1)[:, None, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+        kspace = np.where(there[:, :, None, None], placed, 0).sum(0) / np.maximum(counts, 1)[:, None, None]
     return raw_volume(path, kspace, measured)
 
 

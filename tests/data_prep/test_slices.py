@@ -25,6 +25,7 @@ from data_prep import (
     fit_center,
     open_hu,
 )
+from data_prep.projections.dataset import ScanDataset
 from data_prep.slices.base import size_in_words
 from data_prep.storage.nifti import nifti_description
 from recon.errors import InputError
@@ -302,9 +303,11 @@ def test_a_class_that_leaves_something_out_cannot_be_made(name):
 
 
 def test_the_table_has_every_data_set_of_slices(tmp_path):
+    """But a measured scan, which has no target: tests/pipelines/test_import_ct.py is about it."""
+
     def leaves(kind: type) -> set[type]:
         below = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
         return set(below) if below else {kind}
 
     ours = {kind for kind in leaves(SliceDataset) if kind.__module__.startswith("data_prep")}
-    assert ours == {type(case.make(tmp_path / name, False)) for name, case in CASES.items()}
+    assert ours - {ScanDataset} == {type(case.make(tmp_path / name, False)) for name, case in CASES.items()}
