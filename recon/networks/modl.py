@@ -71,7 +71,7 @@ class MoDL(nn.Module):
         )
         self.regularisers = start_small(nn.ModuleList(unets))
         self.log_weight = nn.Parameter(torch.tensor(-3.0))
-        self.coil_maps = maps_estimate(maps, maps_widths, settings)
+        self.coil_maps = maps_estimate(maps, maps_widths, settings | {"residual": residual})
 
     @property
     def total_stride(self) -> int:

@@ -236,3 +236,16 @@ def test_what_cannot_work(build):
         build(maps="esprit")
     with pytest.raises(InputError, match="maps of 20 columns do not fit a mask of 24"):
         f(measure(2), MASK, torch.ones(2, ROWS, 20, dtype=torch.complex128))
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_maps_of_modl_are_residual_as_its_regulariser_is(residual):
+    """With a last layer of zeros the maps are the coils' low-resolution images, over their root sum of squares."""
+    network = MoDL(1, 1, (4, 6), (3, 4), residual=residual).double()
+    for parameter in network.coil_maps.network.network.head.parameters():
+        parameter.data.zero_()
+    kspace = torch.randn(1, 3, 16, 24, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    images = mri.ifft2c(kspace)
+    with torch.no_grad():
+        maps = network.coil_maps(kspace, torch.ones(24, dtype=torch.bool))
+    assert torch.allclose(maps, images / mri.rss(images, 1).unsqueeze(1)) is residual
