@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from data_prep.raw.opening import open_raw
-from data_prep.raw.volume import RawVolume, raw_volume
+from data_prep.raw.volume import RawVolume, checked
 from data_prep.storage.cache import reason
 from data_prep.storage.hdf5 import find_dataset
 from data_prep.storage.numpy_file import read_npy
@@ -109,7 +109,7 @@ def read_array(path: Path, variable: str | None, axes: str | None, phase_encodin
         )
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
         kspace = np.where(there[:, :, None, None], placed, 0).sum(0) / np.maximum(counts, 1)[:, None, None]
-    return raw_volume(path, kspace, measured)
+    return RawVolume(path, checked(path, kspace), measured)
 
 
 def _read(path: Path, variable: str | None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.fastmri.headers import HeaderText
 from data_prep.raw.opening import open_raw
-from data_prep.raw.volume import RawVolume, raw_volume
+from data_prep.raw.volume import RawVolume, checked
 from recon.errors import InputError
 
 CHUNK = 256  # lines that are read at once
@@ -143,9 +143,9 @@ def _volume(lines: Sequence[Any], header: HeaderText, path: Path, part: str, not
         )
     shown = _shown_rows(sizes.recon_field_of_view_mm, sizes.encoded_field_of_view_mm, rows)
     x, y = (sizes.encoded_field_of_view_mm or (0.0, 0.0))[:2]
-    return raw_volume(
+    return RawVolume(
         path,
-        crop_readout(kspace, shown),
+        checked(path, crop_readout(kspace, shown)),
         measured,
         field_of_view_mm=(x * shown / rows, y),
         thickness_mm=(sizes.recon_field_of_view_mm or (0.0,))[-1],

@@ -100,14 +100,12 @@ class RawVolume:
         return found
 
 
-def raw_volume(path: Path, kspace: np.ndarray, measured: np.ndarray, **known: object) -> RawVolume:
-    """Return k-space as a volume, in complex64.
+def checked(path: Path, kspace: np.ndarray) -> np.ndarray:
+    """Return k-space of any shape in complex64.
 
     Args:
         path: the file, for the message.
-        kspace: complex (slices, coils, rows, columns).
-        measured: (columns,) bool.
-        **known: other attributes of :class:`RawVolume`.
+        kspace: complex.
 
     Raises:
         InputError: it is not finite, or zero everywhere.
@@ -118,7 +116,7 @@ def raw_volume(path: Path, kspace: np.ndarray, measured: np.ndarray, **known: ob
         raise InputError(f"{path}: k-space holds nan, inf or numbers beyond float32: repair it, or leave the file out")
     if not single.any():
         raise InputError(f"{path}: k-space is zero everywhere: copy the file again, or leave it out")
-    return RawVolume(path, single, measured, **known)  # type: ignore[arg-type]
+    return single
 
 
 def write_raw(path: Path, raw: RawVolume, challenge: str, acquisition: str, subject: str) -> None:
