@@ -30,7 +30,7 @@ from pipelines.runtime.nested import Tree
 from pipelines.runtime.run_folder import environment, make_folder, remove_leftovers, write_json
 from pipelines.runtime.shell import DONE, INTERRUPTED, Interrupted, Parser, command_line, run_command
 from pipelines.runtime.stored import read_json, read_text
-from pipelines.tasks import describe_data
+from pipelines.tasks import TASKS, describe_data
 from pipelines.tuning.ledger import ENDED, Ledger
 from pipelines.tuning.report import sweep_report
 from pipelines.tuning.request import (
@@ -235,9 +235,8 @@ def _measure(folder: Path, best: Path, config: Tree) -> str:
         shutil.rmtree(out, ignore_errors=True)
         torch.set_num_threads(os.cpu_count() or 1)
         shifts = str(max(config["evaluation"]["shifts"], 1))
-        code = evaluate.main(
-            [str(best), "--out", str(out), "--protocols", "plain", "equivariance", "margins", "--shifts", shifts]
-        )
+        protocols = TASKS[config["task"]].kind.at_the_end
+        code = evaluate.main([str(best), "--out", str(out), "--protocols", *protocols, "--shifts", shifts])
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code != DONE:

@@ -18,7 +18,7 @@ from pipelines.classification.protocols import PROTOCOLS
 from pipelines.classification.subjects import ImageGroup
 from pipelines.classification.summary import summarise
 from pipelines.classification.task import learning_rates
-from pipelines.commands import evaluate, train
+from pipelines.commands import evaluate, train, tune
 from pipelines.measuring.rows import Row
 from pipelines.measuring.settings import Settings
 from recon.layers import circular_shift
@@ -168,6 +168,11 @@ def test_two_processes_validate_as_one(cifar, tmp_path):
     ours, theirs = table(tmp_path / "two")[0], table(tmp_path / "one")[0]
     for key in ("val_accuracy", "val_loss", "val_consistency"):
         assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-6)
+
+
+def test_a_sweep_measures_its_best_trial_as_a_classifier(aps, tmp_path):
+    config = yaml.safe_load((aps / "config.yaml").read_text())
+    assert tune._measure(tmp_path, aps, config) == "evaluation/report.html"
 
 
 @pytest.fixture(scope="module")
