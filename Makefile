@@ -1,11 +1,12 @@
 # make demo: install and train on the bundled sample; make test: install and run every check; make quick: what answers
-# in minutes; make gpu: what needs a GPU.
+# in minutes; make gpu: what needs a GPU;
+# make claims: train and measure what the papers and this project claim.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo quick test check gpu clean
+.PHONY: demo quick test check gpu claims clean
 
 demo: $(STAMP)
 	$(BIN)/recon-train --task mri $(ARGS)
@@ -30,6 +31,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
+
+claims: $(STAMP)
+	$(BIN)/python -m benchmarks.claims $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

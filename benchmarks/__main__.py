@@ -39,7 +39,9 @@ OF_A_GPU = ("gpu",)
 """Those that need a GPU; `make gpu`."""
 OF_ROBUSTNESS = ("fuzz", "chaos")
 """Those that break something: they take hours, and are no part of all."""
-ALL = NAMES + OF_A_RUN + OF_A_GPU + OF_ROBUSTNESS
+OF_EVIDENCE = ("claims", "measured")
+"""Those that train for hours, or need measured data that are not here; `make claims`."""
+ALL = NAMES + OF_A_RUN + OF_A_GPU + OF_ROBUSTNESS + OF_EVIDENCE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +77,7 @@ def _list() -> None:
         table.add_row(name, _summary(name))
     for name in OF_A_RUN:
         table.add_row(f"{name} RUN", _summary(name))
-    for name in OF_A_GPU + OF_ROBUSTNESS:
+    for name in OF_A_GPU + OF_ROBUSTNESS + OF_EVIDENCE:
         table.add_row(name, _summary(name))
     Console().print(table)
 

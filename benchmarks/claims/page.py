@@ -40,7 +40,7 @@ def write_page(page: str, figures: Figures, margins: Mapping[str, float], *, ful
     start, end = (mark.format(FORMS[full]) for mark in (START, END))
     before, _, rest = page.partition(start)
     _, _, after = rest.partition(end)
-    return f"{before}{start}\n\n{chr(10).join(_sections(figures, margins))}\n\n{end}{after}"
+    return f"{before}{start}\n\n{chr(10).join(_sections(figures, margins))}\n\n{end}{after or chr(10)}"
 
 
 def _sections(figures: Figures, margins: Mapping[str, float]) -> Iterator[str]:
