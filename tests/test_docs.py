@@ -261,6 +261,7 @@ NAMES = {
     "RUN_CLASSIFIER": "classifier",
     "/data/fastmri/knee": "data",
     "/data/fastmri/knee/singlecoil_val": "validation",
+    "singlecoil_val": "validation",
     "/data/lodopab": "lodopab",
     "/data/cifar": "cifar",
     "/data/imagenet": "imagenet",
@@ -297,7 +298,7 @@ def test_command(line, here, request, monkeypatch):
         monkeypatch.setitem(SMALL, "recon-train", [])
     task = tokens[tokens.index("--task") + 1] if "--task" in tokens else ""
     small = SMALL.get(task if name == "recon-train" and task in SMALL else name, [])
-    if "primal_dual" in tokens:  # which has no U-Net
+    if "primal_dual" in tokens or "--init" in tokens:  # which has no U-Net, or whose widths are the source's
         small = [flag for flag in small if "widths" not in flag]
     assert COMMANDS[name]([*tokens, *small]) == 0
 

@@ -22,6 +22,7 @@ from pipelines.measuring.kind import AnyRun, Measured, RunFacts
 from pipelines.measuring.settings import Settings
 from pipelines.runs.config import settings_of
 from pipelines.runs.open import open_runs
+from pipelines.runs.zoo import run_path
 from pipelines.runtime.bounds import BATCH_SIZE, MAX_SHIFT, NOISE, SEED, SHIFTS
 from pipelines.runtime.run_folder import (
     Environment,
@@ -73,7 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="a run folder of recon-train, or one of its checkpoints (.ckpt)")
+    add("runs", nargs="*", metavar="RUN",
+        help="a run folder of recon-train, one of its checkpoints (.ckpt), or a network that comes with the package: "
+        "zoo:mri or zoo:ct")  # fmt: skip
     add("--protocols", nargs="+", metavar="NAME", help="what to measure (default: all below of the runs' kind)")
     add(
         "--shifts",
@@ -127,7 +130,8 @@ def _evaluate(argv: list[str]) -> None:
         arguments.batch_size = arguments.batch_size or fastest_batch(runs, devices[0], runs[0].kind.cpu_batch)
         arguments.threads = torch.get_num_threads()
         _new_folder(out)
-        keep = vars(arguments) | {"out": str(out), "runs": [str(Path(run).resolve()) for run in arguments.runs]}
+        paths = [str(run_path(Path(run)).resolve()) for run in arguments.runs]
+        keep = vars(arguments) | {"out": str(out), "runs": paths}
         (out / PARTS).mkdir()
     else:
         check_same(before.inputs, inputs)

@@ -84,7 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run folder of recon-train (its best.ckpt), or one of its checkpoints (.ckpt)")
+    add("run", metavar="RUN",
+        help="a run folder of recon-train (its best.ckpt), one of its checkpoints (.ckpt), or a network that comes "
+        "with the package: zoo:mri or zoo:ct")  # fmt: skip
     add("inputs", nargs="+", metavar="INPUT",
         help="files of k-space (*.h5), of sinograms (*.hdf5, or *.h5 of recon-prepare import) or of images in HU "
         "(*.nii, *.nii.gz), folders of them, or a folder of DICOM slices")  # fmt: skip
@@ -157,7 +159,7 @@ def open_network(path: Path, image_size: Sequence[int] | None = None) -> Network
     """The network of a run folder (its best checkpoint) or of one checkpoint of a run, without the run's data.
 
     Args:
-        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+        path: the run folder, a ``.ckpt`` file in its ``checkpoints`` folder, or ``zoo:NAME``.
         image_size: another size of the images than the run's.
 
     Raises:

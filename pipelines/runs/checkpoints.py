@@ -17,6 +17,7 @@ from torch import Tensor
 from typing_extensions import TypeAliasType, TypedDict
 
 from pipelines.runs.config import load
+from pipelines.runs.zoo import run_path
 from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.stored import Count, as_kind, check_regular, damaged
@@ -98,11 +99,12 @@ def find_checkpoint(path: Path) -> Checkpoint:
     """The best checkpoint of a run folder, or the one that is named.
 
     Args:
-        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+        path: the run folder, a ``.ckpt`` file in its ``checkpoints`` folder, or ``zoo:NAME``.
 
     Raises:
         InputError: not a run folder, or its config.yaml is not ours. The checkpoint itself is not looked at.
     """
+    path = run_path(path)
     named = path.suffix == ".ckpt"
     folder = check_run_folder(path.parent.parent if named else path)
     return Checkpoint(folder, path if named else folder / "checkpoints" / "best.ckpt", load(folder / "config.yaml"))

@@ -21,6 +21,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import configs
 from data_prep.storage.strict_yaml import strict_yaml
+from pipelines.runs.zoo import PREFIX
 from pipelines.runtime.bounds import check_bounds
 from pipelines.runtime.nested import Value, keys
 from pipelines.runtime.shell import add_version
@@ -103,6 +104,8 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     add("--data", type=str | None, default=None, help=f"folder with {row.layout}, ... ({none})")
     add("--out", type=str | None, default=None, help="the run folder (default: runs/<task>/<time>-<sampling>-s<seed>)")
     add("--resume", type=str | None, default=None, help="a run folder: go on where it stopped")
+    init = "a run folder, one of its checkpoints, or zoo:NAME: start a new training from these weights"
+    add("--init", type=str | None, default=None, help=init)
     add("--ray-workers", type=int | None, default=None, help="share the training among so many processes of Ray Train")
     add("--ray-address", type=str | None, default=None, help="of a running Ray cluster (none: this machine)")
     add("--seed", type=int, default=0, help="of the weights, the masks, the order and the shifts")
@@ -205,6 +208,14 @@ def recorded(path: Path) -> list[str]:
 def settings_of(config: Namespace) -> dict[str, Value]:
     """The settings alone, as a run folder's ``config.yaml`` records them, not where they came from."""
     return {key: value for key, value in config.as_dict().items() if key not in _NOT_SETTINGS}
+
+
+def make_absolute(config: Namespace) -> None:
+    """Let the paths among the settings hold wherever a process starts."""
+    if config.data is not None:
+        config.data = str(Path(config.data).resolve())
+    if config.init is not None and not config.init.startswith(PREFIX):
+        config.init = str(Path(config.init).resolve())
 
 
 def _check_values(config: Namespace) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.measuring.kind import AnyRun, Run
 from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
+from pipelines.runs.zoo import in_zoo
 from pipelines.runtime.nested import Tree
 from pipelines.tasks import TASKS, open_dataset
 from recon.errors import InputError
@@ -30,10 +31,10 @@ def open_runs(
 
 
 def open_run(path: Path, data: str | None = None, split: str | None = None, dataset: Tree | None = None) -> AnyRun:
-    """Open a run folder (its best checkpoint) or one checkpoint of a run.
+    """Open a run folder (its best checkpoint), one checkpoint of a run, or a network of the package.
 
     Args:
-        path: the run folder, or a ``.ckpt`` file in its ``checkpoints`` folder.
+        path: the run folder, a ``.ckpt`` file in its ``checkpoints`` folder, or ``zoo:NAME``, which is called zoo-NAME.
         data: another data folder than the run's own.
         split: another split than the run's own.
         dataset: other settings of the data set than the run's own.
@@ -54,7 +55,7 @@ def open_run(path: Path, data: str | None = None, split: str | None = None, data
     kind = TASKS[config.task].kind
     kind.fit_to_data(config, opened)
     kind.check_data(opened, task)
-    name = folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
+    name = "zoo-" * in_zoo(folder) + folder.resolve().name + (f"-{path.stem}" if path.suffix == ".ckpt" else "")
     return Run(name, folder, checkpoint, config, kind, task.eval(), opened)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pipelines.runs.checkpoints import read_checkpoint
+from pipelines.runs.checkpoints import build_task, read_checkpoint
 from pipelines.runs.checks import open_data
 from pipelines.runs.config import settings_of
 from pipelines.runs.resume import check_state
+from pipelines.runs.start import load_start
 from pipelines.runs.train import run_folder, train
 from pipelines.runtime.cluster import (
     check_address,
@@ -52,6 +53,8 @@ def train_on_ray(config: Namespace, resumed_from: Namespace | None) -> None:
         check_state(resumed_from, config, read_checkpoint(last), config.ray_workers)
     check_installed("--ray-workers")
     open_data(config)
+    if config.init is not None and resumed_from is None:
+        load_start(build_task(config), config)  # refused before there are workers, which load it themselves
     if config.ray_address is None:
         _check_room(config, [here()])
         check_temporary_folder()

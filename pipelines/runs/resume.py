@@ -15,7 +15,7 @@ from pipelines.training.loaders import check_place
 from recon.errors import InputError
 
 # What the weights, the best checkpoint and the rows of the table so far hang on
-FIXED = ("task", "seed", "network.", "dataset.", "optimizer.amsgrad", "trainer.limit_val_batches")
+FIXED = ("task", "seed", "init", "network.", "dataset.", "optimizer.amsgrad", "trainer.limit_val_batches")
 ALWAYS = ("dataset.batch_size", "dataset.n_workers")
 # What an epoch's batches and its mean loss hang on
 FIXED_IN_EPOCH = (

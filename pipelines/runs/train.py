@@ -17,9 +17,11 @@ from pipelines.measuring.kind import AnyRun, Run
 from pipelines.measuring.settings import Settings
 from pipelines.runs.checkpoints import build_task, load_weights, read_state
 from pipelines.runs.checks import check_limits, one_line, open_data
-from pipelines.runs.config import given_options, load, parse, recorded, settings_of
+from pipelines.runs.config import given_options, load, make_absolute, parse, recorded, settings_of
 from pipelines.runs.hyperparameters import log_hyperparameters
 from pipelines.runs.resume import check_changes, check_state
+from pipelines.runs.start import load_start
+from pipelines.runs.zoo import refuse_zoo
 from pipelines.runtime.nested import Tree, Value
 from pipelines.runtime.run_folder import (
     check_run_folder,
@@ -81,6 +83,8 @@ def train_configured(
     folder = run_folder(config, resumed, first)
     recorder = RunRecorder(folder)
     checkpoint, step = _last_checkpoint(folder, task, resumed_from, config) if resumed_from is not None else (None, 0)
+    if config.init is not None and checkpoint is None:  # also where a run is resumed that never saved a state
+        load_start(task, config)
     started = pl.callbacks.LambdaCallback(on_train_start=lambda *_: _record_settings(folder, config))
     trainer = build_trainer(config, folder, [started, recorder, *callbacks], step, placement)
     dataset = config.dataset
@@ -95,6 +99,7 @@ def train_configured(
         n_parameters = sum(p.numel() for p in task.network.parameters())
         variant = f", sampling {config.network.sampling}" if "sampling" in config.network else ""
         variant += ", centred" if config.network.get("align") == "centroid" else ""
+        variant += f", started from {config.init}" if config.init else ""
         print(f"Run folder: {folder}\nNetwork: {n_parameters:,} parameters{variant}", flush=True)
     trainer.fit(task, loaders, ckpt_path=checkpoint, weights_only=True)
     if first:
@@ -135,7 +140,10 @@ def configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
     resume, resumed_from = given_options(argv).get("resume"), None
     if resume is None:
         config = parse(argv)
+        if config.out is not None:
+            refuse_zoo("--out", Path(config.out))
     else:
+        refuse_zoo("--resume", Path(resume))
         path = check_run_folder(Path(resume)) / "config.yaml"
         resumed_from = load(path)
         if given_options(argv).get("task", resumed_from.task) != resumed_from.task:
@@ -146,8 +154,7 @@ def configuration(argv: list[str]) -> tuple[Namespace, Namespace | None]:
         check_changes(resumed_from, config)
         config.out = str(resume)
     TASKS[config.task].kind.resolve(config)
-    if config.data is not None:
-        config.data = str(Path(config.data).resolve())
+    make_absolute(config)
     return config, resumed_from
 
 

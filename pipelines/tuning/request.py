@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 
 import configs
 from pipelines.runs.checks import check_settings, open_data
-from pipelines.runs.config import expand_aliases, parse, settings_of
+from pipelines.runs.config import expand_aliases, make_absolute, parse, settings_of
 from pipelines.runtime.bounds import MOST_CPUS
 from pipelines.runtime.nested import Tree, Value, keys, overlay
 from pipelines.runtime.stored import damaged, read_json
@@ -133,8 +133,7 @@ def _configuration(argv: Sequence[str], space: Space, cpus: int, gpus: float) ->
     """The task's configuration for trials: one device, and no more threads and loaders than a trial's CPUs."""
     fixed = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in space.fixed.items()]
     config = parse([*(f"--task={parse(argv).task}",), *fixed, *argv])
-    if config.data is not None:
-        config.data = str(Path(config.data).resolve())
+    make_absolute(config)
     n_workers = min(config.dataset.n_workers, max(cpus - 1, 0))
     return overlay(
         settings_of(config),
