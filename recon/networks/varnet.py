@@ -48,7 +48,7 @@ class VarNet(nn.Module):
         phase_correction: whether.
         save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
             they hold.
-        settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
+        settings: sampling (stride, lpf, aps, lps or alias_free) and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:
