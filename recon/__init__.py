@@ -17,7 +17,16 @@ Tensors in, tensors out: no file, no command line, no training loop.
 """
 
 from recon.errors import InputError
-from recon.layers import BinomialBlur, FixedPhase, MaxNorm, PolyphaseMaxPool, align, restore, set_padding_mode
+from recon.layers import (
+    BinomialBlur,
+    FixedPhase,
+    LearnedScore,
+    MaxNorm,
+    PolyphaseMaxPool,
+    align,
+    restore,
+    set_padding_mode,
+)
 from recon.metrics import equivariance, nmse, psnr, ssim
 from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
 
@@ -29,6 +38,7 @@ __all__ = [
     "Centred",
     "FixedPhase",
     "InputError",
+    "LearnedScore",
     "MaxNorm",
     "MoDL",
     "PolyphaseMaxPool",

@@ -53,7 +53,7 @@ Without --data the bundled sample is used, with a small space.
 
 the space is YAML; its keys are the task's own (recon-train --print_config), dotted or nested:
   optimizer.lr: {loguniform: [1e-4, 1e-2]}
-  network.sampling: {choice: [stride, lpf, aps]}
+  network.sampling: {choice: [stride, lpf, aps, lps]}
   network.blur: {choice: [1, 3], when: {network.sampling: aps}}
   scheduler.step_size: {int: [3, 15]}          also: uniform, logint
   trainer.max_epochs: 10                       a plain value goes for all trials

@@ -2,7 +2,7 @@
 
 optimizer.lr: {loguniform: [1e-4, 1e-2]}
 network:
-  sampling: {choice: [stride, lpf, aps]}
+  sampling: {choice: [stride, lpf, aps, lps]}
   blur: {choice: [1, 3], when: {network.sampling: aps}}
 trainer.max_epochs: 4          # a plain value replaces the task's own
 sweep: {samples: 16}           # defaults of the command's flags

@@ -1,7 +1,7 @@
 """Layers: what moves a tensor and has a shape law. Tensors are ``(batch, channel, *spatial)`` throughout.
 
 - ``phases``: polyphase components; align, restore and decimate
-- ``selectors``: which component each sample keeps, and by which margin
+- ``selectors``: which component each sample keeps, and by which margin; ``learned_score``: one that is trained
 - ``strided``: max-pooling on that component's grid, why that need not align, and what
   stands around any other strided operation
 - ``lowpass``, ``padding``, ``normalisation``: the blur, circular padding, normalisation and activation in one pass
@@ -9,6 +9,7 @@
 """
 
 from recon.kernels.switches import use_kernels
+from recon.layers.learned_score import LearnedScore
 from recon.layers.lowpass import BinomialBlur
 from recon.layers.normalisation import can_fuse, normalise_activate
 from recon.layers.padding import circular_pad, is_circular, is_unmodified, set_padding_mode
@@ -17,21 +18,24 @@ from recon.layers.phases import (
     check_multiples,
     circular_shift,
     decimate,
+    is_weighted,
     merge_phases,
     phase_offsets,
     restore,
     split_phases,
 )
-from recon.layers.selectors import FixedPhase, MaxNorm, StridedOperation, phase_margin, record_margins
+from recon.layers.selectors import FixedPhase, MaxNorm, Selector, StridedOperation, phase_margin, record_margins
 from recon.layers.strided import PolyphaseMaxPool, PolyphaseSampling
 from recon.layers.tracing import one_node
 
 __all__ = [
     "BinomialBlur",
     "FixedPhase",
+    "LearnedScore",
     "MaxNorm",
     "PolyphaseMaxPool",
     "PolyphaseSampling",
+    "Selector",
     "StridedOperation",
     "align",
     "can_fuse",
@@ -41,6 +45,7 @@ __all__ = [
     "decimate",
     "is_circular",
     "is_unmodified",
+    "is_weighted",
     "merge_phases",
     "normalise_activate",
     "one_node",

@@ -3,17 +3,25 @@
 For a stride s and an offset r in {0..s-1}^d the polyphase component is x_r[n] = x[s n + r]. A *phase* names one
 component per sample: an int64 tensor ``(batch,)`` that counts the offsets in row-major order, or None for
 offset 0 in every sample (the ordinary strided grid, for which nothing needs to move).
+
+A selector that learns needs a gradient, which the number of a component does not have. So a phase may also be the
+*weights* of all components, floats ``(batch, stride^d)``: what is done by a phase is done by each of them then, and
+summed up with these weights.
 """
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recon.errors import InputError
 from recon.kernels import reference
 from recon.kernels.join import shift_join_pad
 from recon.kernels.switches import has_kernels, runs_eagerly
+from recon.layers.padding import circular_pad
 
 AXES = ("depth", "height", "width")
 
@@ -119,24 +127,42 @@ def circular_shift(x: Tensor, shifts: Tensor) -> Tensor:
     return _CircularShift.apply(x, shifts) if runs_eagerly(x) else reference.shift(x, shifts)
 
 
+def is_weighted(phase: Phase) -> TypeGuard[Tensor]:
+    """Whether a phase is the weights of all components, not the number of one."""
+    return phase is not None and phase.is_floating_point()
+
+
+def _correlate(x: Tensor, weights: Tensor, side: int, step: int = 1) -> Tensor:
+    """y[b, c, n] = sum_r weights[b, r] x[b, c, step n + r], r in {0..side-1}^d, wherever all of it lies in x."""
+    d, (batch, channels) = x.dim() - 2, x.shape[:2]
+    kernel = weights.to(x.dtype).reshape(batch, 1, 1, *(side,) * d).expand(-1, channels, *(-1,) * (d + 1)).flatten(0, 1)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[d - 1]
+    return convolve(x.flatten(0, 1)[None], kernel, stride=step, groups=len(kernel))[0].unflatten(0, (batch, channels))
+
+
 def align(x: Tensor, phase: Phase, stride: int) -> Tensor:
     """Shift each sample circularly by minus its phase's offset, so that an ordinary strided operation samples it.
 
     Args:
         x: ``(batch, channel, *spatial)``.
-        phase: int64 ``(batch,)``, or None for offset 0 (``x`` itself is returned).
+        phase: int64 ``(batch,)``, None for offset 0 (``x`` itself is returned), or weights ``(batch, stride^d)``.
         stride: the stride the phase belongs to.
 
     Source: docs/definitions.md; an exact reformulation of APS-D (arXiv 2011.14214, section 4).
     """
+    if is_weighted(phase):
+        return _correlate(circular_pad(x, [(0, stride - 1)] * (x.dim() - 2)), phase, stride)
     return x if phase is None else circular_shift(x, -phase_offsets(phase, stride, x.dim() - 2))
 
 
 def restore(x: Tensor, phase: Phase, stride: int) -> Tensor:
     """The inverse of :func:`align`: shift each sample circularly by plus its phase's offset.
 
-    After a transposed convolution of the same stride this is APS-U (arXiv 2105.04040, section 3).
+    After a transposed convolution of the same stride this is APS-U (arXiv 2105.04040, section 3). Of weights it is the
+    adjoint, the inverse where one of them is 1 and all others are 0.
     """
+    if is_weighted(phase):
+        return _correlate(circular_pad(x, [(stride - 1, 0)] * (x.dim() - 2)), phase.flip(1), stride)
     return x if phase is None else circular_shift(x, phase_offsets(phase, stride, x.dim() - 2))
 
 
@@ -191,13 +217,15 @@ def decimate(x: Tensor, phase: Phase, stride: int) -> Tensor:
 
     Args:
         x: ``(batch, channel, *spatial)``.
-        phase: int64 ``(batch,)``, or None for offset 0.
+        phase: int64 ``(batch,)``, None for offset 0, or weights ``(batch, stride^d)``.
         stride: the stride s.
 
     Returns:
         ``(batch, channel, *spatial / stride)``.
     """
     check_multiples(x.shape[2:], stride)
+    if is_weighted(phase):
+        return _correlate(x, phase, stride, step=stride)
     if phase is None:
         return x[(slice(None), slice(None)) + (slice(None, None, stride),) * (x.dim() - 2)]
     return _Decimate.apply(x, phase, stride) if runs_eagerly(x) else _pick_by_index(x, phase, stride)

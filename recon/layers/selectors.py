@@ -3,10 +3,8 @@
 A selector is a module ``selector(x, stride) -> phase``. The law it must obey for exact equivariance: its choice
 is equivariant to permuting the components and invariant to circular shifts inside a component.
 
-It has an attribute ``score_on``, which says what it looks at: the dense "output" of the operation that is about to be
-decimated, or its "input". It may have two methods: ``check(operation)`` refuses a :class:`StridedOperation` for which
-it cannot choose, and ``score(x, stride) -> (batch, phase)``, of which the largest is chosen, lets
-:func:`record_margins` watch it.
+:class:`Selector` is the base of all here; a new one needs nothing but a ``score``. A module of somebody else's that has
+the attribute ``score_on`` is as good; its methods ``check`` and ``score`` are used where it has them.
 """
 
 from __future__ import annotations
@@ -40,10 +38,47 @@ class StridedOperation(NamedTuple):
     pool_size: int | None = None
 
 
-class FixedPhase(nn.Module):
-    """The ordinary strided grid: offset 0 for every sample, whatever the content (phase None)."""
+class Selector(nn.Module):
+    """Keep the component with the best score. A subclass says what the score is.
 
-    score_on = "input"
+    Args:
+        score_on: what is scored: the dense "output" of the operation that is about to be decimated, or its "input".
+
+    Raises:
+        InputError: an unknown score_on.
+    """
+
+    def __init__(self, score_on: str = "output") -> None:
+        super().__init__()
+        check_choice("score_on", score_on, SCORE_ON)
+        self.score_on = score_on
+
+    def check(self, operation: StridedOperation) -> None:
+        """Raise InputError for an operation for which it cannot choose. By default there is none."""
+
+    def score(self, x: Tensor, stride: int) -> Tensor:
+        """The score of each component, larger is chosen; :func:`record_margins` watches it.
+
+        Args:
+            x: ``(batch, channel, *spatial)``.
+            stride: the stride s.
+
+        Returns:
+            float64 ``(batch, stride^d)``, in the order of :func:`recon.layers.split_phases`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no score")
+
+    @one_node
+    def forward(self, x: Tensor, stride: int) -> Phase:
+        """The phase ``(batch,)`` with the best score."""
+        return self.score(x, stride).argmax(1)
+
+
+class FixedPhase(Selector):
+    """The ordinary strided grid: offset 0 for every sample, whatever the content (phase None). It scores nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("input")
 
     @one_node
     def forward(self, x: Tensor, stride: int) -> Phase:
@@ -51,7 +86,7 @@ class FixedPhase(nn.Module):
         return None
 
 
-class MaxNorm(nn.Module):
+class MaxNorm(Selector):
     """Adaptive polyphase sampling: keep the component with the largest norm over all channels and positions.
 
     phase = argmax_r ||x_r||_p, or argmin with a criterion ``*_min``. The score is computed in float64 and outside
@@ -68,10 +103,9 @@ class MaxNorm(nn.Module):
     """
 
     def __init__(self, criterion: str = "l2", score_on: str = "output") -> None:
-        super().__init__()
+        super().__init__(score_on)
         check_choice("criterion", criterion, CRITERIA)
-        check_choice("score_on", score_on, SCORE_ON)
-        self.criterion, self.score_on = criterion, score_on
+        self.criterion = criterion
 
     def check(self, operation: StridedOperation) -> None:
         """Refuse an operation whose components have equal scores for any input.
@@ -97,15 +131,7 @@ class MaxNorm(nn.Module):
 
     @torch.no_grad()
     def score(self, x: Tensor, stride: int) -> Tensor:
-        """The score of each component, larger is chosen.
-
-        Args:
-            x: ``(batch, channel, *spatial)``.
-            stride: the stride s.
-
-        Returns:
-            float64 ``(batch, stride^d)``: the sum of |x|, of x^2, or the maximum of |x| (negated for ``*_min``).
-        """
+        """The sum of |x|, of x^2, or the maximum of |x| (negated for ``*_min``); see :meth:`Selector.score`."""
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             norm = self.criterion.removesuffix("_min")
             if norm == "linf":
@@ -114,11 +140,6 @@ class MaxNorm(nn.Module):
                 energy = x.double().abs() if norm == "l1" else x.double().square()
                 scores = split_phases(energy.sum(1, keepdim=True), stride).flatten(2).sum(-1)
         return -scores if self.criterion.endswith("_min") else scores
-
-    @one_node
-    def forward(self, x: Tensor, stride: int) -> Tensor:
-        """The phase ``(batch,)`` with the best score."""
-        return self.score(x, stride).argmax(1)
 
     def extra_repr(self) -> str:
         """The settings, for print."""
@@ -141,7 +162,7 @@ def phase_margin(scores: Tensor) -> Tensor:
 
 @contextmanager
 def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the phase margins of every selector that has a ``score`` while the network runs.
+    """Collect the phase margins of every selector that has a ``score`` and chooses while the network runs.
 
     Yields a list that grows by one ``(batch,)`` tensor per selector and forward pass, from the image down:
     relative gap between best and second score, 0 for a tie. Scores twice, so it is for diagnosis, not for training.
@@ -152,8 +173,9 @@ def record_margins(network: nn.Module) -> Iterator[list[Tensor]]:
     """
     margins: list[Tensor] = []
 
-    def collect(selector: Any, args: tuple[Tensor, int], phase: Tensor) -> None:
-        margins.append(phase_margin(selector.score(*args)))
+    def collect(selector: Any, args: tuple[Tensor, int], phase: Phase) -> None:
+        if phase is not None:
+            margins.append(phase_margin(selector.score(*args)))
 
     selectors = [m for m in network.modules() if hasattr(m, "score_on") and callable(getattr(m, "score", None))]
     hooks = [selector.register_forward_hook(collect) for selector in selectors]

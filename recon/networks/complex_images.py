@@ -28,7 +28,7 @@ class ComplexUNet(nn.Module):
 
     y = deviation net((x - mean) / deviation) + mean, mean and deviation of each part over the image. A shift does not
     change these numbers, so that the whole commutes with every shift that the network commutes with: by whole pixels
-    with sampling aps, by any real number of them with alias_free, where the Nyquist frequency is left out first.
+    with sampling aps or lps, by any real number of them with alias_free, where the Nyquist frequency is left out first.
 
     With an image's smooth phase P it is P net'(conj(P) x) instead: of a phase on a finer grid without aliasing, so that
     what commutes with every translation still does (:func:`recon.physics.image_phase.times_phase`).
@@ -40,12 +40,13 @@ class ComplexUNet(nn.Module):
         network: from 2 to 2 real channels; None for a U-Net of the settings.
         jointly: one deviation for both parts.
         correction: what comes out is to be added to an image or taken from it, so that no mean is added.
-        sampling: of the U-Net: stride, lpf, aps or alias_free, which has none of the next five settings.
+        sampling: of the U-Net: stride, lpf, aps, lps or alias_free, which has none of the next six settings.
         blur: size of the U-Net's blur; None for that of the sampling.
         norm: "instance" (None) or "batch".
         activation: "leakyrelu" (None) or "relu".
         padding: "circular" (None) or "zeros".
         criterion: what aps maximises; None for l2.
+        temperature: of the gradient of lps; None for 1.
         settings: more of the U-Net: see :class:`recon.networks.UNet` or :class:`recon.networks.AliasFreeUNet`.
 
     Raises:
@@ -65,12 +66,14 @@ class ComplexUNet(nn.Module):
         activation: str | None = None,
         padding: str | None = None,
         criterion: str | None = None,
+        temperature: float | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
         self.jointly, self.correction = jointly, correction
         self.band_limited = sampling == "alias_free"
-        given = {"blur": blur, "norm": norm, "activation": activation, "padding": padding, "criterion": criterion}
+        given: dict[str, Any] = {"blur": blur, "norm": norm, "activation": activation, "padding": padding}
+        given |= {"criterion": criterion, "temperature": temperature}
         settings |= {key: value for key, value in given.items() if value is not None}
         self.network = network or _unet(sampling, settings)
 
@@ -107,7 +110,9 @@ def _unet(sampling: str, settings: dict[str, Any]) -> nn.Module:
         return UNet(in_channels=2, out_channels=2, sampling=sampling, **(usual | settings))
     wrong = sorted(settings.keys() - signature(AliasFreeUNet).parameters.keys())
     if wrong:
-        raise InputError(f"sampling alias_free has no {wrong[0]}: leave it out, or choose sampling stride, lpf or aps")
+        raise InputError(
+            f"sampling alias_free has no {wrong[0]}: leave it out, or choose sampling stride, lpf, aps or lps"
+        )
     return AliasFreeUNet(in_channels=2, out_channels=2, **settings)
 
 

@@ -17,7 +17,16 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from recon.kernels.join import shift_join_pad
 from recon.kernels.switches import has_kernels
-from recon.layers import can_fuse, circular_pad, is_circular, is_unmodified, normalise_activate, phase_offsets
+from recon.layers import (
+    can_fuse,
+    circular_pad,
+    is_circular,
+    is_unmodified,
+    is_weighted,
+    normalise_activate,
+    phase_offsets,
+    restore,
+)
 from recon.layers.phases import Phase
 
 if TYPE_CHECKING:
@@ -50,8 +59,11 @@ def run(network: UNet, level: int, x: Tensor) -> Tensor:
     coarse, phase = network.pools[level](fine)
     coarse = network._level(level + 1, coarse)
     decoder: Any = network.decoders[level]
-    components = upsample_components(network.ups[level], coarse) if isinstance(network.lowpass, nn.Identity) else None
+    plain = isinstance(network.lowpass, nn.Identity) and not is_weighted(phase)
+    components = upsample_components(network.ups[level], coarse) if plain else None
     images = [fine] if components is not None else [fine, network.lowpass(network.ups[level](coarse))]
+    if is_weighted(phase):  # no shift, and so not for the kernel
+        images[1], phase = restore(images[1], phase, network.stride), None
     shifts, pads = _shifts(network, phase, coarse), [_padding(decoder.conv_0)] * 4
     joined = [shift_join_pad(images, components, shifts, pads)]
     del fine, coarse, images, components  # the largest that there are: they need not outlive what they became

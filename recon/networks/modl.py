@@ -37,8 +37,8 @@ class MoDL(nn.Module):
         shared: whether all cascades have the same weights.
         residual: R adds its input to its output, so that it is near 1 at first.
         phase_correction: see :class:`recon.networks.VarNet`.
-        settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
-            leakyrelu unless given.
+        settings: sampling (stride, lpf, aps, lps or alias_free) and more of all the U-Nets; norm is instance and
+            activation leakyrelu unless given.
 
     Raises:
         InputError: fewer than one cascade or step, unknown maps, or what the U-Net refuses.

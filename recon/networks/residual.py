@@ -22,6 +22,12 @@ class StridedBlock:
     downsample: Any
     sampling: PolyphaseSampling
 
+    @property
+    def sampled_channels(self) -> tuple[int, int]:
+        """The channels of what the block's sampling is handed before and after the convolution."""
+        convolutions: Any = self
+        return convolutions.conv1.in_channels, getattr(self, self.strided).out_channels
+
     def sample_by(self, sampling: PolyphaseSampling) -> None:
         """Stride on the grid that ``sampling`` chooses; where it needs the dense map, the convolutions yield it."""
         self.sampling = sampling

@@ -19,7 +19,7 @@ from recon.layers import (
     set_padding_mode,
 )
 from recon.networks.residual import BasicBlock, Bottleneck, StridedBlock
-from recon.networks.sampling import VARIANTS, SelectorAndLowpass, make_selector_and_lowpass, resolve_blur
+from recon.networks.sampling import VARIANTS, SelectorAndLowpass, Settings, make_selector_and_lowpass, resolve_blur
 
 POOL_SIZES = (3, 2)
 
@@ -64,8 +64,8 @@ def resolve_architecture(name: str, sampling: str | None = None, blur: int | Non
     what nothing says is the default: sampling aps, and the blur of :func:`resolve_blur`.
 
     Args:
-        name: an architecture, alone or followed by ``_stride``, ``_lpf`` or ``_aps`` and a blur size.
-        sampling: stride, lpf or aps; None if the name says it.
+        name: an architecture, alone or followed by ``_stride``, ``_lpf``, ``_aps`` or ``_lps`` and a blur size.
+        sampling: stride, lpf, aps or lps; None if the name says it.
         blur: 1 to 7; None if the name says it.
 
     Returns:
@@ -98,24 +98,27 @@ class ResNet(torchvision.models.ResNet):
     norm and ReLU, then by the blur, the choice of the phase and the decimation; a block's shortcut (1x1 convolution)
     is blurred too and takes the same phase. All variants share parameters and torchvision's state-dict keys, so its
     weights load into each of them; with sampling stride and padding zeros it is torchvision's network, output for
-    output. With sampling aps, circular padding and eval mode, f(T x) = f(x) for every circular shift T.
+    output. lps has the parameters of its score beside those (``*.selector.*``): weights of the others load into it with
+    ``strict=False``. With sampling aps or lps, circular padding and eval mode, f(T x) = f(x) for every circular shift.
 
     Args:
         architecture: ``imagenet``: resnet18, 34, 50, 101, 152, resnext50_32x4d, resnext101_32x8d; ``cifar``: resnet18,
-            20, 34, 50, 56. May end in ``_stride``, ``_lpf`` or ``_aps`` and a blur size, as in ``resnet18_aps3``.
+            20, 34, 50, 56. May end in ``_stride``, ``_lpf``, ``_aps`` or ``_lps`` and a blur size: ``resnet18_aps3``.
         form: "imagenet" or "cifar".
         n_classes: how many logits.
         in_channels: channels of the input.
-        sampling: "stride" (plain), "lpf" (blurred) or "aps" (adaptive polyphase sampling, the default).
+        sampling: "stride" (plain), "lpf" (blurred), "aps" (adaptive polyphase sampling, the default) or "lps" (learned
+            polyphase sampling, :class:`recon.layers.LearnedScore`).
         blur: size of the binomial blur: 1, which is none, for stride; 2 to 7 for lpf (by default 3); 1 to 7 for aps
-            (by default 1).
+            and lps (by default 1).
         padding: "circular" (needed for exact invariance) or "zeros".
         criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min. Like ``score_on`` it is for aps
             without a ``selector`` of yours; elsewhere, another one than the default is refused.
-        score_on: where aps scores: "output" of the dense operation (the paper's choice) or its "input".
+        score_on: where aps and lps score: "output" of the dense operation (the paper's choice) or its "input".
         selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
             ``selector(x, stride) -> phase`` that obeys the selector law; each operation gets a copy of its own.
         pool_size: side of the ImageNet form's max-pool: 3 as in torchvision, or 2 as in the published networks.
+        temperature: of the gradient of lps in training; elsewhere, another one than the default is refused.
 
     Raises:
         InputError: settings that cannot work together; see :func:`resolve_architecture`,
@@ -137,6 +140,7 @@ class ResNet(torchvision.models.ResNet):
         score_on: str = "output",
         selector: nn.Module | None = None,
         pool_size: int = 3,
+        temperature: float = 1.0,
     ) -> None:
         nn.Module.__init__(self)  # torchvision's own constructor knows the ImageNet form alone
         check_choice("form", form, ARCHITECTURES)
@@ -151,9 +155,8 @@ class ResNet(torchvision.models.ResNet):
             raise InputError(f"pool_size {pool_size} is no max-pool of a ResNet: choose 3 or 2")
         self.form, self.padding = form, padding
 
-        selector_and_lowpass = partial(
-            make_selector_and_lowpass, self.sampling, self.blur, criterion, score_on, selector
-        )
+        settings = Settings(criterion, score_on, temperature, selector)
+        selector_and_lowpass = partial(make_selector_and_lowpass, self.sampling, self.blur, settings)
         self.total_stride = (4 if form == "imagenet" else 1) * 2 ** (len(layout.widths) - 1)
         self._norm_layer, self.dilation = nn.BatchNorm2d, 1  # these and inplanes are what _make_layer reads
         self.groups, self.base_width, self.inplanes = layout.groups, layout.width_per_group, layout.widths[0]
@@ -170,21 +173,25 @@ class ResNet(torchvision.models.ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, StridedBlock) and module.stride > 1:
-                module.sample_by(PolyphaseSampling(2, *selector_and_lowpass()))
+                module.sample_by(PolyphaseSampling(2, *selector_and_lowpass(module.sampled_channels)))
         set_padding_mode(self, padding)
 
     def _make_stem(
-        self, in_channels: int, width: int, pool_size: int, selector_and_lowpass: Callable[[], SelectorAndLowpass]
+        self,
+        in_channels: int,
+        width: int,
+        pool_size: int,
+        selector_and_lowpass: Callable[[tuple[int, int]], SelectorAndLowpass],
     ) -> None:
         """The layers before the first stage, in torchvision's order."""
         kernel, stride = 3, 1
         if self.form == "imagenet":
-            self.stem_sampling = PolyphaseSampling(2, *selector_and_lowpass())
+            self.stem_sampling = PolyphaseSampling(2, *selector_and_lowpass((in_channels, width)))
             kernel, stride = 7, 1 if self.stem_sampling.dense else 2
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         if self.form == "imagenet":
-            selector, lowpass = selector_and_lowpass()
+            selector, lowpass = selector_and_lowpass((width, width))
             self.maxpool = PolyphaseMaxPool(2, 2, pool_size, pool_size // 3, selector, lowpass, self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -200,7 +207,7 @@ class ResNet(torchvision.models.ResNet):
         Raises:
             InputError: a side is not a multiple of the total stride; or it is so small that a phase ties for any input.
         """
-        if self.sampling == "aps" or self.padding == "circular":
+        if self.sampling not in ("stride", "lpf") or self.padding == "circular":
             check_multiples(x.shape[2:], self.total_stride)
         if self.form == "cifar":
             x = self.relu(self.bn1(self.conv1(x)))

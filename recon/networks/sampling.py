@@ -9,41 +9,80 @@ from typing import NamedTuple
 from torch import nn
 
 from recon.errors import InputError, check_choice
-from recon.layers import BinomialBlur, FixedPhase, MaxNorm
+from recon.layers import BinomialBlur, FixedPhase, LearnedScore, MaxNorm
 from recon.layers.selectors import CRITERIA, SCORE_ON
 
 SelectorAndLowpass = tuple[nn.Module, BinomialBlur | None]
 """The two that :class:`recon.layers.PolyphaseSampling` and :class:`recon.layers.PolyphaseMaxPool` take."""
 
 
+class Settings(NamedTuple):
+    """What a network says about all of its selectors; each variant uses some of it, and refuses the rest.
+
+    Attributes:
+        criterion: what aps maximises.
+        score_on: where aps and lps score.
+        temperature: of lps.
+        selector: a module that obeys the selector law, of which each operation gets a copy of its own, in the place of
+            MaxNorm; None for the variant's own.
+    """
+
+    criterion: str = "l2"
+    score_on: str = "output"
+    temperature: float = 1.0
+    selector: nn.Module | None = None
+
+
 class Variant(NamedTuple):
     """What one value of ``sampling`` means for every strided operation of a network.
 
     Attributes:
-        selector: the class of the selector, or a function that makes one, called with ``criterion`` and ``score_on``:
-            a selector that is to be chosen by name must take both. None for the fixed phase.
+        selector: makes a selector of the settings and of the channels and the spatial dimensions of what it scores.
+        uses: the settings that have an effect.
+        otherwise: why another setting has none.
         blur: the size of the binomial blur unless it is given.
         blurs: the sizes that can be given.
         hint: what to say about another size from 1 to 7.
     """
 
-    selector: Callable[[str, str], nn.Module] | None
+    selector: Callable[[Settings, int, int], nn.Module]
+    uses: frozenset[str]
+    otherwise: str
     blur: int
     blurs: range
     hint: str = ""
 
 
+def _fixed(settings: Settings, n_channels: int, spatial_dims: int) -> nn.Module:
+    return FixedPhase()
+
+
+def _largest(settings: Settings, n_channels: int, spatial_dims: int) -> nn.Module:
+    if settings.selector is not None:
+        return copy.deepcopy(settings.selector)
+    return MaxNorm(settings.criterion, settings.score_on)
+
+
+def _learned(settings: Settings, n_channels: int, spatial_dims: int) -> nn.Module:
+    return LearnedScore(n_channels, spatial_dims, settings.score_on, settings.temperature)
+
+
+FIXED = (_fixed, frozenset[str](), "whose phase is fixed")
 VARIANTS = {
-    "stride": Variant(None, 1, range(1, 2), "sampling stride has no blur: for blur {blur} write sampling lpf or aps"),
+    "stride": Variant(*FIXED, 1, range(1, 2), "sampling stride has no blur: for blur {blur} write sampling lpf or aps"),
     "lpf": Variant(
-        None, 3, range(2, 8), "sampling lpf with blur {blur} does not blur: write sampling stride, or blur 2 to 7"
+        *FIXED, 3, range(2, 8), "sampling lpf with blur {blur} does not blur: write sampling stride, or blur 2 to 7"
     ),
-    "aps": Variant(MaxNorm, 1, range(1, 8)),
+    "aps": Variant(
+        _largest, frozenset({"criterion", "score_on", "selector"}), "whose score is not learned", 1, range(1, 8)
+    ),
+    "lps": Variant(_learned, frozenset({"score_on", "temperature"}), "whose score is learned", 1, range(1, 8)),
 }
+DEFAULTS = Settings()
 
 
 def resolve_blur(sampling: str, blur: int | None) -> int:
-    """The size of the blur that a (sampling, blur) pair means: stride 1, lpf 3 and aps 1 by default.
+    """The size of the blur that a (sampling, blur) pair means: stride 1, lpf 3, aps and lps 1 by default.
 
     Raises:
         InputError: an unknown sampling, a size outside 1 to 7, stride with a blur, lpf without one.
@@ -63,41 +102,37 @@ def resolve_blur(sampling: str, blur: int | None) -> int:
 
 
 def make_selector_and_lowpass(
-    sampling: str,
-    blur: int | None,
-    criterion: str = "l2",
-    score_on: str = "output",
-    selector: nn.Module | None = None,
+    sampling: str, blur: int | None, settings: Settings, channels: tuple[int, int], spatial_dims: int = 2
 ) -> SelectorAndLowpass:
     """The selector and the low-pass of one strided operation, as the settings of a network say.
 
     Args:
         sampling: a row of VARIANTS.
         blur: size of the blur; None for the row's.
-        criterion: of the row's selector; the default where there is none, or where ``selector`` stands for it.
-        score_on: the same.
-        selector: a module that obeys the selector law, of which the operation gets a copy of its own; None for the
-            row's.
+        settings: of all selectors of the network.
+        channels: of the operation's input and of its output.
+        spatial_dims: 1, 2 or 3.
 
     Raises:
-        InputError: see :func:`resolve_blur`; a selector for a variant of fixed phase; an unknown criterion or score_on,
-            or one other than the default that nothing would use.
+        InputError: see :func:`resolve_blur`; an unknown criterion or score_on; a setting other than the default that
+            nothing would use.
     """
     size, variant = resolve_blur(sampling, blur), VARIANTS[sampling]
-    lowpass = BinomialBlur(size) if size > 1 else None
-    check_choice("criterion", criterion, CRITERIA)
-    check_choice("score_on", score_on, SCORE_ON)
-    if variant.selector is None and selector is not None:
-        raise InputError(f"sampling {sampling} has a fixed phase and takes no selector: write sampling aps")
-    if variant.selector is not None and selector is None:
-        return variant.selector(criterion, score_on), lowpass
-    for setting, value, default in (("criterion", criterion, "l2"), ("score_on", score_on, "output")):
-        if value == default:
+    check_choice("criterion", settings.criterion, CRITERIA)
+    check_choice("score_on", settings.score_on, SCORE_ON)
+    if settings.selector is not None and "selector" not in variant.uses:
+        raise InputError(f"sampling {sampling} takes no selector of your own: write sampling aps")
+    for name in ("criterion", "score_on", "temperature"):
+        value = getattr(settings, name)
+        if value == getattr(DEFAULTS, name):
             continue
-        if selector is not None:
-            raise InputError(f"{setting} {value} has no effect beside a selector of your own: leave one of them out")
-        raise InputError(
-            f"{setting} {value} has no effect with sampling {sampling}, whose phase is fixed: leave it out, "
-            "or write sampling aps"
-        )
-    return copy.deepcopy(selector) if selector is not None else FixedPhase(), lowpass
+        if name not in variant.uses:
+            user = next(other for other in VARIANTS if name in VARIANTS[other].uses)
+            raise InputError(
+                f"{name} {value} has no effect with sampling {sampling}, {variant.otherwise}: leave it out, "
+                f"or write sampling {user}"
+            )
+        if settings.selector is not None:
+            raise InputError(f"{name} {value} has no effect beside a selector of your own: leave one of them out")
+    selector = variant.selector(settings, channels[settings.score_on == "output"], spatial_dims)
+    return selector, BinomialBlur(size) if size > 1 else None

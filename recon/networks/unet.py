@@ -24,7 +24,7 @@ from recon.layers import (
     set_padding_mode,
 )
 from recon.networks import fused
-from recon.networks.sampling import make_selector_and_lowpass, resolve_blur
+from recon.networks.sampling import Settings, make_selector_and_lowpass, resolve_blur
 
 NORMS: dict[str, Any] = {"batch": "batch", "instance": ("instance", {"affine": True})}
 ACTIVATIONS: dict[str, Any] = {
@@ -40,8 +40,10 @@ class UNet(nn.Module):
     Each level's pool chooses a phase, and the same level's way up restores it; with a blur, the pool blurs on the way
     down and the transposed convolution is blurred on the way up. That is the whole difference between the variants:
     stride chooses nothing and does not blur, lpf blurs, aps chooses and may blur. None of it has parameters, so all of
-    them share one state dict, and weights move freely between them.
-    With ``sampling="aps"``, circular padding and eval mode, f(T x) = T f(x) for every circular shift T.
+    them share one state dict, and weights move freely between them. lps chooses by a small network, whose parameters
+    it has beside those (``pools.<level>.selector.*``): weights of the others load into it with ``strict=False``, and
+    its score starts untrained.
+    With ``sampling="aps"`` or "lps", circular padding and eval mode, f(T x) = T f(x) for every circular shift T.
 
     Args:
         spatial_dims: 1, 2 or 3.
@@ -50,14 +52,15 @@ class UNet(nn.Module):
         widths: channels of each level, from the image down; the paper's are 64, 128, 256, 512, 1024.
         norm: "batch" or "instance" (affine, as in MONAI's BasicUNet).
         activation: "relu" or "leakyrelu" (slope 0.1).
-        sampling: "stride" (plain), "lpf" (blurred max-pool) or "aps" (adaptive polyphase sampling).
+        sampling: "stride" (plain), "lpf" (blurred max-pool), "aps" (adaptive polyphase sampling) or "lps" (learned
+            polyphase sampling, :class:`recon.layers.LearnedScore`).
         blur: size of the binomial blur: 1, which is none, for stride; 2 to 7 for lpf (by default 3); 1 to 7 for aps
-            (by default 1).
+            and lps (by default 1).
         padding: "circular" (needed for exact equivariance) or "zeros".
         stride: the stride of each level.
         criterion: what aps maximises: l1, l2, linf or l1_min, l2_min, linf_min. Like ``score_on`` it is for aps
             without a ``selector`` of yours; elsewhere, another one than the default is refused.
-        score_on: where aps scores: "output" of the dense pool (the papers' choice) or its "input".
+        score_on: where aps and lps score: "output" of the dense pool (the papers' choice) or its "input".
         residual: add the input to the output, f(x) = x + net(x).
         dropout: probability of dropout after each convolution.
         selector: chooses the phases of aps in the place of ``MaxNorm(criterion, score_on)``: any module
@@ -67,6 +70,7 @@ class UNet(nn.Module):
             way up spreads value n over those two pixels again if aligned, and over 2n - 1 and 2n if published:
             ``stride - 1`` pixels earlier. A blur of even size moves the image by half a pixel: aligned, the way up
             blurs with the mirrored filter, which moves it back; published, with the same one once more.
+        temperature: of the gradient of lps in training; elsewhere, another one than the default is refused.
 
     Raises:
         InputError: settings that cannot work together; see :func:`make_selector_and_lowpass` and
@@ -93,6 +97,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         selector: nn.Module | None = None,
         up_path: str = "aligned",
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         size = resolve_blur(sampling, blur)
@@ -113,8 +118,10 @@ class UNet(nn.Module):
         def convolutions(n_in: int, n_out: int) -> TwoConv:
             return TwoConv(spatial_dims, n_in, n_out, ACTIVATIONS[activation], NORMS[norm], True, dropout)
 
-        def pool() -> PolyphaseMaxPool:
-            own, lowpass = make_selector_and_lowpass(sampling, blur, criterion, score_on, selector)
+        settings = Settings(criterion, score_on, temperature, selector)
+
+        def pool(n: int) -> PolyphaseMaxPool:
+            own, lowpass = make_selector_and_lowpass(sampling, blur, settings, (n, n), spatial_dims)
             return PolyphaseMaxPool(spatial_dims, stride, selector=own, lowpass=lowpass)
 
         self.lowpass = BinomialBlur(size, mirrored=up_path == "aligned") if size > 1 else nn.Identity()
@@ -122,7 +129,7 @@ class UNet(nn.Module):
         self.encoders = nn.ModuleList(
             [convolutions(in_channels, widths[0]), *(convolutions(fine, coarse) for fine, coarse in pairs)]
         )
-        self.pools = nn.ModuleList(pool() for _ in pairs)
+        self.pools = nn.ModuleList(pool(fine) for fine, _ in pairs)
         self.ups = nn.ModuleList(UpSample(spatial_dims, coarse, fine, stride) for fine, coarse in pairs)
         self.decoders = nn.ModuleList(convolutions(2 * fine, fine) for fine, _ in pairs)
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, kernel_size=1)

@@ -41,7 +41,7 @@ class UnrolledCT(nn.Module):
         n_cascades: steps, each with weights of its own.
         angle_bin: neighbouring angles that are averaged to one inside the network; 1 takes them as they are.
         widths: channels of each level of the regularisers, from the image down.
-        settings: sampling (stride, lpf or aps), blur and more of all the U-Nets; norm is instance and activation
+        settings: sampling (stride, lpf, aps or lps), blur and more of all the U-Nets; norm is instance and activation
             leakyrelu unless given.
 
     Raises:

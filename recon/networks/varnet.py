@@ -48,8 +48,8 @@ class VarNet(nn.Module):
         phase_correction: whether.
         save_memory: compute each cascade, and the maps coil by coil, again in the backward pass instead of keeping what
             they hold.
-        settings: sampling (stride, lpf, aps or alias_free) and more of all the U-Nets; norm is instance and activation
-            leakyrelu unless given.
+        settings: sampling (stride, lpf, aps, lps or alias_free) and more of all the U-Nets; norm is instance and
+            activation leakyrelu unless given.
 
     Raises:
         InputError: fewer than one cascade, an unknown form, unknown maps, batch norm with save_memory, or

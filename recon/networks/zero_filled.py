@@ -31,7 +31,7 @@ class ZeroFilledUNet(nn.Module):
         maps: where those of several coils come from: see :class:`recon.networks.VarNet`.
         residual: add the zero-filled image to the U-Net's output.
         phase_correction: see :class:`recon.networks.VarNet`.
-        settings: sampling (stride, lpf, aps or alias_free) and more of the U-Nets: see
+        settings: sampling (stride, lpf, aps, lps or alias_free) and more of the U-Nets: see
             :class:`recon.networks.ComplexUNet`.
 
     Raises:

@@ -87,10 +87,14 @@ def test_aps_is_consistent_and_plain_striding_is_not(aps, stride):
     assert control["logit_change_max"] > 1e-3
 
 
-def test_the_papers_name_says_all(trained, tmp_path):
-    run = trained("--network.architecture=resnet20_lpf5", "--trainer.max_epochs=1", out=tmp_path / "run")
+@pytest.mark.parametrize(("sampling", "blur"), [("lpf", 5), ("lps", 1)])  # lps draws in training, by the same seed
+def test_the_papers_name_says_all(trained, tmp_path, sampling, blur):
+    name = f"--network.architecture=resnet20_{sampling}{blur}"
+    run = trained(name, "--trainer.max_epochs=1", out=tmp_path / "run")
     network = yaml.safe_load((run / "config.yaml").read_text())["network"]
-    assert (network["architecture"], network["sampling"], network["blur"]) == ("resnet20", "lpf", 5)
+    assert (network["architecture"], network["sampling"], network["blur"]) == ("resnet20", sampling, blur)
+    change = json.loads((run / "summary.json").read_text())["circular-shift"]["logit_change_max"]
+    assert (change < 1e-5) == (sampling == "lps")
     assert train.main(["--config", str(run / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
     assert_same_run(run, tmp_path / "again")
 

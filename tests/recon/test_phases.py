@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from recon.errors import InputError
 from recon.kernels import reference
@@ -46,6 +47,24 @@ def test_restore_inverts_align(size, stride):
         assert torch.equal(restore(align(x, phase, stride), phase, stride), x)
     assert align(x, None, stride) is x
     assert restore(x, None, stride) is x
+
+
+@shapes
+def test_weights_of_one_component_are_its_phase_and_others_are_sums(size, stride):
+    x, n_phases = image(size), stride ** len(size)
+    soft = torch.rand(3, n_phases, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    for move in (align, restore, decimate):
+        by_phase = [move(x, torch.full((3,), phase), stride) for phase in range(n_phases)]
+        for phase in all_phases(size, stride):
+            assert torch.equal(move(x, one_hot(phase, n_phases).to(x.dtype), stride), move(x, phase, stride))
+        expected = sum(soft[:, r].view(3, 1, *(1,) * len(size)) * y for r, y in enumerate(by_phase))
+        torch.testing.assert_close(move(x, soft, stride), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_of_weights_by_finite_differences():
+    x, weights = image((4, 6), batch=1).requires_grad_(), torch.rand(1, 4, dtype=torch.float64).requires_grad_()
+    for move in (align, restore, decimate):
+        assert torch.autograd.gradcheck(lambda x, weights: move(x, weights, 2), (x, weights))  # noqa: B023
 
 
 @shapes

@@ -81,6 +81,9 @@ CASES = {
     "l2_min": {"criterion": "l2_min", "blur": 5},
     "scored on the input": {"score_on": "input"},
     "scored on the input, blurred": {"score_on": "input", "name": "bottleneck", "blur": 4},
+    "learned": {"sampling": "lps"},
+    "learned, cifar": {"sampling": "lps", "form": "cifar"},
+    "learned, of the input, blurred": {"sampling": "lps", "name": "bottleneck", "score_on": "input", "blur": 3},
     "l1 of the input, blurred": {"score_on": "input", "criterion": "l1", "blur": 3},
 }
 

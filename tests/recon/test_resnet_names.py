@@ -32,6 +32,7 @@ def on_meta(*args, **settings) -> ResNet:
         (("resnet34", None, 5), ("resnet34", "aps", 5)),
         (("resnet34_aps3", "aps", 3), ("resnet34", "aps", 3)),
         (("resnet34_aps", None, 3), ("resnet34", "aps", 3)),
+        (("resnet20_lps3",), ("resnet20", "lps", 3)),
     ],
 )
 def test_names_and_options_mean(given, meant):

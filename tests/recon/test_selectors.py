@@ -1,13 +1,21 @@
 """The selector law, the score's precision, and the margin."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import FixedPhase, MaxNorm, StridedOperation, merge_phases, phase_margin, record_margins, split_phases
+from recon.layers import (
+    FixedPhase,
+    LearnedScore,
+    MaxNorm,
+    Selector,
+    StridedOperation,
+    merge_phases,
+    phase_margin,
+    record_margins,
+    split_phases,
+)
 from recon.layers.selectors import CRITERIA
 from recon.networks import UNet
 from tests.properties import shift_error
@@ -22,25 +30,31 @@ class HalfOfTheChannels(MaxNorm):
         return super().score(x[:, : (x.shape[1] + 1) // 2], stride)
 
 
-class Smoothest(nn.Module):
+class Smoothest(Selector):
     """One that is no MaxNorm: the component that differs least from itself moved by a pixel."""
-
-    score_on = "output"
 
     def score(self, x, stride):
         components = split_phases(x.double(), stride)
         return -(components - components.roll(1, -1)).square().flatten(2).sum(-1)
 
+
+class Elsewhere(nn.Module):
+    """One of somebody who knows nothing of Selector."""
+
+    score_on = "output"
+
     def forward(self, x, stride):
-        return self.score(x, stride).argmax(1)
+        return MaxNorm("l1")(x, stride)
 
 
 SELECTORS = {
-    **{f"MaxNorm {criterion}": MaxNorm(criterion) for criterion in CRITERIA},
-    "MaxNorm of half of the channels": HalfOfTheChannels(),
-    "smoothest component": Smoothest(),
+    **{f"MaxNorm {criterion}": lambda d, criterion=criterion: MaxNorm(criterion) for criterion in CRITERIA},
+    "MaxNorm of half of the channels": lambda d: HalfOfTheChannels(),
+    "smoothest component": lambda d: Smoothest(),
+    "learned score": lambda d: LearnedScore(4, d).eval(),
+    "of somebody else": lambda d: Elsewhere(),
 }
-"""Every selector; a new one is a row here."""
+"""Every selector, of images of 4 channels and d spatial dimensions; a new one is a row here."""
 
 
 def permuted(components, generator):
@@ -98,9 +112,9 @@ def drawn(size):
 
 @pytest.mark.parametrize(("size", "stride"), SIZES)
 @pytest.mark.parametrize("change", LAW.values(), ids=LAW)
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-def test_the_selector_law(selector, change, size, stride):
-    assert obeys(change, selector, drawn(size), stride)
+@pytest.mark.parametrize("build", SELECTORS.values(), ids=SELECTORS)
+def test_the_selector_law(build, change, size, stride):
+    assert obeys(change, build(len(size)), drawn(size), stride)
 
 
 @pytest.mark.parametrize(("size", "stride"), SIZES)
@@ -109,18 +123,27 @@ def test_what_is_no_adaptive_selector_fails_the_law(change, selector, size, stri
     assert not obeys(change, selector, drawn(size), stride)
 
 
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-def test_every_selector_makes_an_exact_network_and_its_margins_are_recorded(selector):
-    selector = copy.deepcopy(selector)
-    selector.score_on = "input" if "linf" in str(selector) else "output"
+@pytest.mark.parametrize("build", SELECTORS.values(), ids=SELECTORS)
+def test_every_selector_makes_an_exact_network_and_its_margins_are_recorded(build):
     torch.manual_seed(0)
-    network = UNet(widths=(4, 6, 8), norm="instance", selector=selector).double().eval()
+    selector = build(2)
+    selector.score_on = "input" if "linf" in str(selector) else "output"
+    network = UNet(widths=(4, 4, 8), norm="instance", selector=selector).double().eval()
     x = torch.randn(2, 1, 16, 24, dtype=torch.float64)
     assert shift_error(network, x) < 1e-10
     with record_margins(network) as margins:
         network(x)
-    assert [len(margin) for margin in margins] == [2, 2]
+    assert [len(margin) for margin in margins] == ([2, 2] if hasattr(selector, "score") else [])
     assert all((margin > 0).all() for margin in margins)
+
+
+def test_a_fixed_phase_has_no_margin_and_a_selector_without_a_score_says_so():
+    network = UNet(widths=(4, 6), norm="instance", sampling="stride")
+    with record_margins(network) as margins:
+        network(torch.randn(1, 1, 8, 8))
+    assert margins == []
+    with pytest.raises(NotImplementedError, match="FixedPhase has no score"):
+        FixedPhase().score(torch.zeros(1, 1, 4, 4), 2)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

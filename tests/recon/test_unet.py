@@ -44,16 +44,22 @@ CASES = {
     "l2_min": ({"criterion": "l2_min"}, (16, 24)),
     "linf of the input": ({"criterion": "linf", "score_on": "input"}, (16, 24)),
     "scored on the input": ({"score_on": "input", "blur": 3}, (16, 24)),
+    "learned": ({"sampling": "lps", "norm": "batch"}, (16, 24)),
+    "learned, blurred": ({"sampling": "lps", "blur": 3}, (16, 24)),
+    "learned, of the input": ({"sampling": "lps", "score_on": "input", "temperature": 0.5}, (16, 24)),
+    "learned, 3-D": ({"sampling": "lps", "spatial_dims": 3}, (8, 16, 12)),
+    "learned, stride 3": ({"sampling": "lps", "stride": 3}, (18, 27)),
 }
 
 
 @pytest.mark.parametrize(("settings", "size"), CASES.values(), ids=CASES)
 def test_aps_commutes_with_every_shift_and_stride_does_not(settings, size):
     x = images(size)
-    assert shift_error(network(sampling="aps", **settings), x, n=12) < 1e-10
-    control = {k: v for k, v in settings.items() if k not in ("blur", "criterion", "score_on")}
+    assert shift_error(network(**settings), x, n=12) < 1e-10
+    of_aps = ("sampling", "blur", "criterion", "score_on", "temperature")
+    control = {k: v for k, v in settings.items() if k not in of_aps}
     assert shift_error(network(sampling="stride", **control), x, n=12) > 1e-3
-    assert shift_error(network(torch.float32, sampling="aps", **settings), x.float(), n=12) < 1e-5
+    assert shift_error(network(torch.float32, **settings), x.float(), n=12) < 1e-5
 
 
 def test_lpf_is_better_than_stride_but_not_exact_and_zeros_are_not_exact():
@@ -164,6 +170,11 @@ def test_margins_are_recorded_per_level_and_sample_and_hooks_are_removed():
         ({"sampling": "lpf", "score_on": "input"}, "score_on input has no effect with sampling lpf"),
         ({"selector": MaxNorm(), "criterion": "l1"}, "criterion l1 has no effect beside a selector"),
         ({"selector": MaxNorm(), "score_on": "input"}, "score_on input has no effect beside a selector"),
+        ({"sampling": "lps", "criterion": "l1"}, "sampling lps, whose score is learned: leave it out, or write .* aps"),
+        ({"sampling": "lps", "selector": MaxNorm()}, "sampling lps takes no selector of your own"),
+        ({"sampling": "lps", "temperature": 0}, "temperature 0 has no softmax"),
+        ({"temperature": 2}, "temperature 2 has no effect with sampling aps.* write sampling lps"),
+        ({"sampling": "stride", "temperature": 2}, "whose phase is fixed: leave it out, or write sampling lps"),
         ({"sampling": "stride", "criterion": "l22"}, "did you mean 'l2'"),
         ({"sampling": "lpf", "score_on": "inputs"}, "did you mean 'input'"),
         ({"selector": MaxNorm(), "score_on": "middle"}, "output, input"),
@@ -179,7 +190,9 @@ def test_settings_that_cannot_work(settings, says):
         UNet(**({"widths": (4, 8)} | settings))
 
 
-@pytest.mark.parametrize("settings", [{"sampling": "stride"}, {"sampling": "lpf"}, {"selector": MaxNorm("l1")}])
+@pytest.mark.parametrize(
+    "settings", [{"sampling": "stride"}, {"sampling": "lpf"}, {"sampling": "lps"}, {"selector": MaxNorm("l1")}]
+)
 def test_the_defaults_of_old_configurations_are_no_error_where_they_have_no_effect(settings):
     UNet(widths=(4, 8), criterion="l2", score_on="output", **settings)
 

@@ -54,13 +54,13 @@ def error(f, full, maps=None, n=16, moved_maps=None):
 
 
 @EVERY
-@pytest.mark.parametrize("n_coils", [1, 4])
-def test_the_whole_chain_commutes_with_a_movement_before_the_acquisition(build, n_coils):
+@pytest.mark.parametrize(("sampling", "n_coils"), [("aps", 1), ("aps", 4), ("lps", 4)])
+def test_the_whole_chain_commutes_with_a_movement_before_the_acquisition(build, sampling, n_coils):
     full = measure(n_coils)
-    assert error(network(build, sampling="aps"), full) < 1e-10
+    assert error(network(build, sampling=sampling), full) < 1e-10
     assert error(network(build, sampling="stride"), full) > 1e-4
-    assert error(network(build, sampling="aps", padding="zeros"), full) > 1e-4
-    assert error(network(build, torch.float32, sampling="aps"), full.to(torch.complex64)) < 1e-5
+    assert error(network(build, sampling=sampling, padding="zeros"), full) > 1e-4
+    assert error(network(build, torch.float32, sampling=sampling), full.to(torch.complex64)) < 1e-5
 
 
 @EVERY
