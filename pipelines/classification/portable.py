@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data_prep import LabelledDataset
 from pipelines.classification.subjects import IMAGES, ImageGroup
 from pipelines.classification.task import ClassificationTask
-from pipelines.measuring.portable import Portable, Port, RealSlice, spread_out, without_ties
+from pipelines.measuring.portable import Port, Portable, RealSlice, spread_out, without_ties
 from recon.layers import circular_shift
 
 
@@ -54,6 +54,6 @@ def _images(task: ClassificationTask, dataset: LabelledDataset) -> Iterator[Real
         image = dataset[index].image[None]
         found = ImageGroup(task, dataset, "", index // IMAGES).infer(image, [index])
         pixels = image * dataset.std + dataset.mean
-        moved = lambda shifts, pixels=pixels: (circular_shift(pixels, shifts),)  # noqa: E731
+        moved = lambda shifts, pixels=pixels: (circular_shift(pixels.expand(len(shifts), -1, -1, -1), shifts),)  # noqa: E731
         name = dataset.sample_name(index)
         yield None if bool(found.tie) else RealSlice(name, (pixels,), found.logits, moved, moves=False)

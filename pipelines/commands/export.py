@@ -21,17 +21,18 @@ from recon.errors import InputError, check_choice
 
 DETAILS = """\
 formats:
-  onnx            DIR/model.onnx, which onnxruntime runs. Needs the extra: pip install 'shift-equivariant-recon[export]'
-  torch-export    DIR/model.pt2, a program of torch.export, which torch alone loads and runs
-  monai-bundle    DIR is a MONAI bundle of that program; its inference.json runs it
-what it maps:     The run's normalisation, clamp and network are one model, in the file's units. MRI: zero-filled magnitude
-                  to image; of networks that start from k-space: k-space, its real and imaginary parts as two channels,
-                  and mask to image. CT: filtered back-projection to image. Classifiers: pixels from 0 to 1 to logits.
-                  Any batch; any sides that are multiples of the total stride, twice it at least.
-proof:            Three slices of the run's own data (where they are gone: of the bundled sample) go through the exported
-                  form: outputs equal to the run's within 1e-5, else nothing is written; and 50 circular shifts by whole
-                  pixels of each (of one, where images are large), whose error is printed and stored.
-DIR:              The model, README.md and export.json. It must not be there yet, and appears when it is whole.
+  onnx          DIR/model.onnx, which onnxruntime runs; not of networks that start from k-space. Needs the extra
+                "export": pip install 'shift-equivariant-recon[export]'
+  torch-export  DIR/model.pt2, a program of torch.export, which torch alone loads and runs
+  monai-bundle  DIR is a MONAI bundle of that program; its inference.json runs it
+what it maps:   The run's normalisation, clamp and network are one model in the file's units. MRI: zero-filled magnitude
+                to image; of networks that start from k-space: k-space, its real and imaginary parts as two channels,
+                and mask to image. CT: filtered back-projection to image. Classifiers: pixels from 0 to 1 to logits.
+                Any batch; any sides that are multiples of the total stride, twice it at least.
+proof:          Three slices of the run's own data (where they are gone: of the bundled sample) go through the exported
+                form: outputs equal to the run's within 1e-5, else nothing is written; and 50 circular shifts by whole
+                pixels of each (of one, where images are large), whose error is printed and stored.
+DIR:            The model, README.md and export.json. It must not be there yet, and appears when it is whole.
 """
 
 
@@ -95,7 +96,8 @@ def print_proof(facts: Tree) -> None:
     table.add_row(f"{proof['shifts_of_each']} shifts by whole pixels", str(len(proof["shifted_slices"])), *errors)
     terminal(100).print(table)
     kept = "is" if proof["shift_equivariant"] else "is not"
-    print(f"Relative to the largest value, by {proof['run_by']}. It {kept} shift equivariant (below {proof['tolerance']:.0e}).")
+    print(f"Relative to the largest value, by {proof['run_by']}.")
+    print(f"It {kept} shift equivariant (below {proof['tolerance']:.0e}).")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from pipelines.exporting.formats import FORMATS
 from pipelines.exporting.proof import TOLERANCE, Proof
 from pipelines.measuring.kind import AnyRun
-from pipelines.measuring.portable import Portable, Port
+from pipelines.measuring.portable import Port, Portable
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.run_folder import write_json
 from recon import __version__
@@ -60,6 +60,12 @@ def card(run: AnyRun, portable: Portable, fixed: bool, proof: Proof, format_name
     }
 
 
+def title(run: AnyRun) -> str:
+    """What was exported, in a line."""
+    network = run.config.network
+    return f"{run.name}, a run of {run.config.task} with {network.name}, sampling {network.get('sampling', 'none')}"
+
+
 def _port(port: Port) -> Tree:
     dtype = str(port.dtype).removeprefix("torch.")
     return {"name": port.name, "shape": list(port.shape), "dtype": dtype, "meaning": port.meaning}
@@ -72,17 +78,18 @@ def write_card(folder: Path, facts: Tree) -> None:
 
 
 def _readme(facts: Tree) -> str:
-    proof, network = facts["proof"], facts["network"]
+    proof, errors = facts["proof"], [f"{facts['proof'][f'shift_error_{which}']:.1e}" for which in ("max", "median")]
     ports = "\n".join(
         f"| {which} `{port['name']}` | {port['dtype']} ({', '.join(map(str, port['shape']))}) | {port['meaning']} |"
         for which, port in [*(("input", each) for each in facts["inputs"]), ("output", facts["output"])]
     )
+    sampling = facts["network"].get("sampling", "none")
     kept = "is" if proof["shift_equivariant"] else "is **not**"
     return f"""\
 # {facts["run"]}, exported as {facts["format"]}
 
-`{facts["model"]}` is the network of a run of the task {facts["task"]} (sampling {network.get("sampling", "none")}, seed
-{facts["seed"]}), with the run's normalisation and clamp inside. export.json says the same for programs.
+`{facts["model"]}` is the network of a run of the task {facts["task"]}, seed {facts["seed"]}, sampling {sampling},
+with the run's normalisation and clamp inside. export.json says the same for programs.
 
 | | type and shape | |
 |---|---|---|
@@ -96,12 +103,15 @@ Sizes: {facts["size"]["rule"]}. Any batch.
 
 ## Proof
 
-Measured when it was written, by {proof["run_by"]}, on {proof["data"]}: {", ".join(proof["slices"])}. Differences are the
-largest of an image over its largest value.
+Measured when it was written, by {proof["run_by"]}.
+Data: {proof["data"]}; {", ".join(proof["slices"])}.
+Differences are the largest of an image over its largest value.
 
 - From the run's own outputs: {proof["difference_from_the_run"]:.1e}.
-- f(T x) from T f(x), over {proof["shifts_of_each"]} circular shifts T by whole pixels of each of {len(proof["shifted_slices"])} slices:
-  {proof["shift_error_max"]:.1e} at most, median {proof["shift_error_median"]:.1e}. It {kept} shift equivariant (below {proof["tolerance"]:.0e}).
+- f(T x) from T f(x), over {proof["shifts_of_each"]} circular shifts T by whole pixels of each of
+  {len(proof["shifted_slices"])} slices: {errors[0]} at most, median {errors[1]}.
+
+It {kept} shift equivariant (below {proof["tolerance"]:.0e}).
 
 Not a medical device: its images must not be used for diagnosis.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from data_prep.storage.cache import temporary_sibling
-from pipelines.exporting.card import card, write_card
+from pipelines.exporting.card import card, title, write_card
 from pipelines.exporting.formats import FORMATS
 from pipelines.exporting.program import export_program, has_fixed_size
 from pipelines.exporting.proof import prove
@@ -45,7 +45,8 @@ def export_run(run: AnyRun, format_name: str, out: Path, data: str) -> Tree:
         folder.mkdir()
         try:
             model = folder / chosen.model
-            chosen.write(program, portable, model)
+            model.parent.mkdir(exist_ok=True)
+            chosen.write(program, portable, model, title(run))
             with chosen.running(model, portable) as exported:
                 proof = prove(portable, exported)
             facts = card(run, portable, has_fixed_size(program), proof, format_name, data)

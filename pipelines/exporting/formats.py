@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from torch.export import ExportedProgram
 
-from pipelines.exporting.onnx_file import onnx_running, write_onnx
+from pipelines.exporting.bundle import bundle_running, bundle_usage, write_bundle
+from pipelines.exporting.onnx_file import onnx_running, onnx_usage, write_onnx
+from pipelines.exporting.program_file import program_running, program_usage, write_program
 from pipelines.exporting.proof import Exported
 from pipelines.measuring.portable import Portable
 from recon.errors import InputError
@@ -21,7 +23,7 @@ class Format(NamedTuple):
 
     Attributes:
         model: the file, within the export's folder.
-        write: writes it, ``write(program, portable, path)``.
+        write: writes it, ``write(program, portable, path, title)``.
         running: gives what runs it, ``running(path, portable)``.
         usage: Python code that runs it, of the inputs' names.
         run_by: what ran it for the proof, in words.
@@ -29,7 +31,7 @@ class Format(NamedTuple):
     """
 
     model: str
-    write: Callable[[ExportedProgram, Portable, Path], None]
+    write: Callable[[ExportedProgram, Portable, Path, str], None]
     running: Callable[[Path, Portable], AbstractContextManager[Exported]]
     usage: Callable[[Sequence[str]], str]
     run_by: str
@@ -44,21 +46,18 @@ class Format(NamedTuple):
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise InputError(
-                f"{', '.join(missing)} cannot be imported: install it with pip install 'shift-equivariant-recon[export]'"
+                f"{', '.join(missing)} cannot be imported: pip install 'shift-equivariant-recon[export]' installs it"
             )
-
-
-def _onnx_usage(names: Sequence[str]) -> str:
-    given = ", ".join(f'"{name}": {name}' for name in names)
-    return f"""\
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-(output,) = session.run(None, {{{given}}})  # NumPy arrays"""
 
 
 FORMATS = {
     "onnx": Format(
-        "model.onnx", write_onnx, onnx_running, _onnx_usage, "onnxruntime", ("onnx", "onnxscript", "onnxruntime")
+        "model.onnx", write_onnx, onnx_running, onnx_usage, "onnxruntime", ("onnx", "onnxscript", "onnxruntime")
+    ),
+    "torch-export": Format(
+        "model.pt2", write_program, program_running, program_usage, "torch in a fresh process without this project"
+    ),
+    "monai-bundle": Format(
+        "models/model.pt2", write_bundle, bundle_running, bundle_usage, "MONAI's parser of the bundle"
     ),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from pipelines.measuring.portable import Portable, Port
+from pipelines.measuring.portable import Port, Portable
 from recon.errors import InputError
 from recon.layers import use_kernels
 

@@ -43,7 +43,7 @@ class RealSlice(NamedTuple):
         name: of the file or image, and the slice.
         inputs: one for each port.
         output: the run's, by whatever kernels it runs with.
-        moved: the inputs of the object moved by circular shifts ``(1, 2)`` in pixels.
+        moved: the inputs of the object moved by circular shifts ``(n, 2)`` in pixels, n of them.
         moves: the output is an image, which moves along; else it is to stay.
     """
 
@@ -60,8 +60,9 @@ class RealSlice(NamedTuple):
         return int(rows), int(columns)
 
     def expected(self, shifts: Tensor) -> Tensor:
-        """T f(x), what an equivariant network makes of the moved object."""
-        return circular_shift(self.output, shifts) if self.moves else self.output
+        """T f(x), what an equivariant network makes of the object moved by n shifts ``(n, 2)``."""
+        outputs = self.output.expand(len(shifts), *self.output.shape[1:])
+        return circular_shift(outputs, shifts) if self.moves else outputs
 
 
 class Portable(NamedTuple):

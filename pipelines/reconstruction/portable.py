@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_prep import Sample, SliceDataset
 from data_prep.slices.sample import EPS
-from pipelines.measuring.portable import Portable, Port, RealSlice, spread_out, without_ties
+from pipelines.measuring.portable import Port, Portable, RealSlice, spread_out, without_ties
 from pipelines.reconstruction.subjects import infer
 from pipelines.reconstruction.task import ReconstructionTask, batch_of, denormalise, shifted
 from recon.errors import InputError
