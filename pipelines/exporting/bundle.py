@@ -63,7 +63,7 @@ def bundle_running(path: Path, portable: Portable) -> Iterator[Exported]:
     """Give what runs the network as the bundle's configuration builds it, after MONAI's check of shapes and types."""
     from monai.bundle import ConfigParser, verify_net_in_out
 
-    for name, level in (("monai.bundle", logging.WARNING), ("torch.export.unflatten", logging.ERROR)):
+    for name, level in (("monai.bundle.scripts", logging.WARNING), ("torch.export.unflatten", logging.ERROR)):
         logging.getLogger(name).setLevel(level)
     root = path.parents[1]
     files = {key: str(root / "configs" / f"{key}.json") for key in ("metadata", "inference")}
