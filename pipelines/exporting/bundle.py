@@ -96,10 +96,13 @@ def bundle_usage(names: Sequence[str]) -> str:
     """Python code that runs a bundle, of its inputs' names."""
     given = ", ".join(f"{FIRST if name == names[0] else name}={name}" for name in names)
     return f"""\
+import pathlib
+
 import numpy
 from monai.bundle import run
 
-numpy.savez("input/slice.npz", {given})  # in the bundle's folder, as the other files
+pathlib.Path("input").mkdir(exist_ok=True)  # in the bundle's folder, as the other files
+numpy.savez("input/slice.npz", {given})
 run(config_file="configs/inference.json", meta_file="configs/metadata.json", run_id="run")
 output = numpy.load("output/slice.npy")"""
 

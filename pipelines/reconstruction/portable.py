@@ -104,7 +104,7 @@ def portable(task: ReconstructionTask, dataset: SliceDataset) -> Portable:
         )
     return Portable(
         OfKspace(task) if first.kspace.numel() else OfImages(task, dataset.constants),
-        _ports(first, f"the {dataset.baselines[dataset.baseline]} image (magnitude) in the file's unit"),
+        _ports(first, f"the {dataset.baselines[dataset.baseline]} image, real, in the file's unit"),
         Port("reconstruction", ("batch", 1, "rows", "columns"), "the reconstruction, in the same unit"),
         task.total_stride,
         without_ties(_slices(task, dataset)),
