@@ -155,6 +155,7 @@ for name in {elsewhere.ABSENT}:
     assert packages - {"benchmarks", "tests"} == {*elsewhere.ABSENT}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # MONAI's
 def test_monais_runner_runs_the_bundle_on_files(exported, fresh_run):
     from monai.bundle import run, verify_metadata
 
