@@ -40,6 +40,11 @@ def tune() -> int:
     return _start("tune")
 
 
+def export() -> int:
+    """``recon-export``."""
+    return _start("export")
+
+
 def _start(command: str) -> int:
     for package in PACKAGES:
         found = _folder(package)

@@ -33,7 +33,7 @@ from benchmarks.forks import ready_to_fork
 
 ROOT = Path(__file__).parents[1]
 LOADED = (
-    *(f"pipelines.commands.{name}" for name in ("train", "evaluate", "predict", "prepare", "tune")),
+    *(f"pipelines.commands.{name}" for name in ("train", "evaluate", "predict", "prepare", "tune", "export")),
     *("benchmarks.chaos", "benchmarks.fuzz.suite"),
     *("matplotlib.backends.backend_agg", "numba", "tensorboard.plugins.hparams.api_pb2"),  # what they load on the way
 )

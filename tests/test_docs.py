@@ -33,7 +33,7 @@ from benchmarks import (
 )
 from data_prep.labelled import fashion_mnist
 from data_prep.labelled.small_images import Part
-from pipelines.commands import evaluate, predict, prepare, train
+from pipelines.commands import evaluate, export, predict, prepare, train
 from tests.data_prep.ct_files import write_ct
 from tests.data_prep.hu_files import body, series, write_nifti, write_series
 from tests.data_prep.raw_files import Scan
@@ -56,6 +56,7 @@ COMMANDS = {
     "recon-evaluate": evaluate.main,
     "recon-predict": predict.main,
     "recon-prepare": prepare.main,
+    "recon-export": export.main,
     "recon-tune": sweep,
     "python -m benchmarks.exactness": exactness.main,
     "python -m benchmarks.chaos": chaos.main,

@@ -45,6 +45,7 @@ class CTSlices(SliceDataset):
     own_images = "chest-ct"
     per_image = True
     transposed = True
+    constants = 0.0, STD
 
     @abstractmethod
     def observation(self, index: int) -> Tensor:

@@ -83,6 +83,7 @@ class SliceDataset(Dataset[Sample], ABC):
         per_image: quality is an image's (CT), not a volume's (MRI).
         transposed: rows run from left to right, so that an image is transposed to be looked at.
         definitions: words that only such data's reports need, each with its meaning.
+        constants: mean and std of every input; None where each has its own.
         volumes: as given.
         slices: (index into volumes, slice) of each sample.
         shapes: (rows, columns, has_target, ...) of each sample; only equal ones fit into one batch.
@@ -101,6 +102,7 @@ class SliceDataset(Dataset[Sample], ABC):
     per_image: ClassVar[bool]
     transposed: ClassVar[bool]
     definitions: ClassVar[Mapping[str, str]] = {}
+    constants: ClassVar[tuple[float, float] | None] = None
 
     volumes: Sequence[SliceVolume]
     slices: list[tuple[int, int]]

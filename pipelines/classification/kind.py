@@ -15,10 +15,12 @@ from pipelines.classification import protocols, summary
 from pipelines.classification.collected import CollectedAnswers
 from pipelines.classification.examples import draw_answers
 from pipelines.classification.picture import save_picture
+from pipelines.classification.portable import portable
 from pipelines.classification.report import classification_report
 from pipelines.classification.subjects import ImageGroup, pieces_of
 from pipelines.classification.task import ClassificationTask, learning_rates
 from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
+from pipelines.measuring.portable import Portable
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.reports import write_report
@@ -119,6 +121,10 @@ class Classification(Kind[ClassificationTask, LabelledDataset, ImageGroup]):
     def images(self, subject: ImageGroup) -> Tensor:
         """There are none: a classifier gives answers."""
         raise NotImplementedError
+
+    def portable(self, task: ClassificationTask, dataset: LabelledDataset) -> Portable:
+        """See :class:`Kind`."""
+        return portable(task, dataset)
 
     def summarise(self, rows: Sequence[Row], dataset: LabelledDataset) -> Summary:
         """See :class:`Kind`."""

@@ -21,7 +21,7 @@ from pathlib import Path
 DISTRIBUTION = "shift-equivariant-recon"
 NAMED = ("jsonargparse", "pytorch-lightning", "torch", "torchvision")  # libraries whose options are in a help text
 SOURCES, READ = ("configs", "data_prep", "pipelines", "recon"), (".py", ".yaml")  # whose files decide what it says
-COMMANDS = ("train", "evaluate", "predict", "prepare", "tune")
+COMMANDS = ("train", "evaluate", "predict", "prepare", "tune", "export")
 HELP = ("--help", "-h")
 WIDTH = "100"  # columns of the texts
 DONE = 0
@@ -50,6 +50,11 @@ def prepare() -> int:
 def tune() -> int:
     """``recon-tune``."""
     return _run("tune")
+
+
+def export() -> int:
+    """``recon-export``."""
+    return _run("export")
 
 
 def _run(command: str) -> int:

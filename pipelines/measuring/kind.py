@@ -12,6 +12,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 
+from pipelines.measuring.portable import Portable
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.runtime.arithmetic import exact_arithmetic
@@ -199,6 +200,14 @@ class Kind(ABC, Generic[TaskT, DataT, SubjectT]):
         device: torch.device,
     ) -> None:
         """Write the page of an evaluation, with examples drawn anew on a device."""
+
+    @abstractmethod
+    def portable(self, task: TaskT, dataset: DataT) -> Portable:
+        """What recon-export takes out of the project: a network, on the CPU, with real slices of some data.
+
+        Raises:
+            InputError: the network cannot leave, or no slice proves anything.
+        """
 
     @torch.inference_mode()
     def measure(self, task: TaskT, dataset: DataT, names: Sequence[str], settings: Settings) -> list[Row]:

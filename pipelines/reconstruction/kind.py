@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from data_prep import SliceDataset
 from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
+from pipelines.measuring.portable import Portable
 from pipelines.measuring.rows import Row, Summaries, Summary
 from pipelines.measuring.settings import Settings
 from pipelines.reconstruction import protocols, summary
 from pipelines.reconstruction.collected import Collected
 from pipelines.reconstruction.examples import draw_examples
 from pipelines.reconstruction.picture import save_picture
+from pipelines.reconstruction.portable import portable
 from pipelines.reconstruction.report import evaluation_report
 from pipelines.reconstruction.subjects import Subject, pieces_of
 from pipelines.reconstruction.task import (
@@ -142,6 +144,10 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         if subject.dataset.measured and subject.volume is not None:
             return subject.dataset.without_padding(images, subject.volume).contiguous()
         return images
+
+    def portable(self, task: ReconstructionTask, dataset: SliceDataset) -> Portable:
+        """See :class:`Kind`."""
+        return portable(task, dataset)
 
     def summarise(self, rows: Sequence[Row], dataset: SliceDataset) -> Summary:
         """See :class:`Kind`."""

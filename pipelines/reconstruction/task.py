@@ -62,9 +62,10 @@ def denormalise(image: Tensor, batch: Sample) -> Tensor:
 
 def batch_of(image: Tensor) -> Sample:
     """A batch of normalised images ``(batch, 1, rows, columns)`` alone: no target, mean 0, standard deviation 1."""
-    zero = image.new_zeros(len(image))
-    number = torch.zeros(len(image), dtype=torch.int64, device=image.device)
-    return Sample(image, image.new_zeros(len(image), 1, 0, 0), zero, zero + 1, zero, number, number)
+    n = image.shape[0]  # which torch.export leaves free, unlike len
+    zero = image.new_zeros(n)
+    number = torch.zeros(n, dtype=torch.int64, device=image.device)
+    return Sample(image, image.new_zeros(n, 1, 0, 0), zero, zero + 1, zero, number, number)
 
 
 def shifted(batch: Sample, shifts: Tensor) -> Sample:

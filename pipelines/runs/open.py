@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.measuring.kind import AnyRun, Run
-from pipelines.runs.checkpoints import build_task, find_checkpoint, load_weights
+from pipelines.runs.checkpoints import Checkpoint, build_task, find_checkpoint, load_weights
 from pipelines.runs.zoo import in_zoo
 from pipelines.runtime.nested import Tree
 from pipelines.tasks import TASKS, open_dataset
@@ -42,13 +42,28 @@ def open_run(path: Path, data: str | None = None, split: str | None = None, data
     Raises:
         InputError: not a run folder, a broken checkpoint, one of another network, or data that cannot be read.
     """
-    folder, checkpoint, config = find_checkpoint(path)
+    found = find_checkpoint(path)
+    config = found.config
     config.data = data or config.data
     config.evaluation.split = split or config.evaluation.split
     for key, value in (dataset or {}).items():
         if key not in config.dataset:
             raise InputError(f"--dataset.{key} is no setting of the task {config.task}: leave it out")
         config.dataset[key] = value
+    return open_found(path, found)
+
+
+def open_found(path: Path, found: Checkpoint) -> AnyRun:
+    """Open a checkpoint with its data, as its settings say by now.
+
+    Args:
+        path: by which it was found, see :func:`open_run`.
+        found: what :func:`find_checkpoint` gives.
+
+    Raises:
+        InputError: see :func:`open_run`.
+    """
+    folder, checkpoint, config = found
     task = build_task(config)
     load_weights(task, checkpoint)
     opened = open_dataset(config, config.evaluation.split)

@@ -47,8 +47,9 @@ def image_phase(kspace: Tensor, mask: Tensor, maps: Tensor | None = None) -> Ten
     x = _low_resolution(kspace, mask, maps, None)
     rows, columns = x.shape[1:]
     exact = x.to(torch.complex128)  # the same for a moved image, whose float32 sums would differ by their order
+    direction = exact.sum((1, 2)).angle()  # as of their mean, which torch.export knows for one size alone
     size = torch.linalg.vector_norm(torch.view_as_real(exact), dim=(1, 2, 3)) / (rows * columns) ** 0.5
-    z = x + torch.polar(FLOOR * size, exact.mean((1, 2)).angle()).to(x.dtype)[:, None, None]
+    z = x + torch.polar(FLOOR * size, direction).to(x.dtype)[:, None, None]
     return torch.where(z == 0, 1, z / z.abs().clamp_min(torch.finfo(z.real.dtype).tiny))
 
 

@@ -121,7 +121,7 @@ def calibration_mask(mask: Tensor) -> Tensor:
     """
     columns = mask.shape[-1]
     centre = columns // 2
-    if not mask[..., centre].all():
+    if not torch.compiler.is_exporting() and not mask[..., centre].all():  # a program cannot ask
         raise InputError("the mask has no calibration lines: its centre was not measured")
     left = mask[..., :centre].flip(-1).long().cumprod(-1).sum(-1)
     right = mask[..., centre:].long().cumprod(-1).sum(-1)
