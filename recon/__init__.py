@@ -19,7 +19,7 @@ Tensors in, tensors out: no file, no command line, no training loop.
 from recon.errors import InputError
 from recon.layers import BinomialBlur, FixedPhase, MaxNorm, PolyphaseMaxPool, align, restore, set_padding_mode
 from recon.metrics import equivariance, nmse, psnr, ssim
-from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
+from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet, ZeroFilledUNet, make_equivariant
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "ZeroFilledUNet",
     "align",
     "equivariance",
+    "make_equivariant",
     "nmse",
     "psnr",
     "restore",

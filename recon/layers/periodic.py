@@ -1,6 +1,7 @@
 """Torch's operations on a periodic image: where an ordinary one would look beyond the border, these wrap around.
 
-Each has ``side / step`` outputs, or ``side * step``, whatever the padding was: output m looks from ``step m - left`` on.
+Each has ``side / step`` outputs, or ``side * step``, whatever the padding was: output m looks from pixel
+``step m - left`` on.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def resample(x: Tensor, axis: int, ratio: Fraction, mode: str) -> Tensor:
     for index in range(ratio.denominator):
         pixels = [(pixel, w) for pixel, w in _weights(mode, index, ratio).items() if w]
         parts = [x.roll(-pixel, axis) if pixel else x for pixel, _ in pixels]
-        new.append(parts[0] if len(parts) == 1 else sum(w * part for part, (_, w) in zip(parts, pixels, strict=True)))
+        total = pixels[0][1] * parts[0]
+        for part, (_, w) in zip(parts[1:], pixels[1:], strict=True):
+            total = total + w * part
+        new.append(total)
     axis %= x.dim()
     if ratio.denominator > 1:
         return torch.stack(new, axis + 1).flatten(axis, axis + 1)

@@ -58,7 +58,9 @@ def split_phases(x: Tensor, stride: Stride) -> Tensor:
     spatial = x.shape[2:]
     d = len(spatial)
     check_multiples(spatial, stride)
-    x = x.reshape(*x.shape[:2], *(part for n, s in zip(spatial, _per_axis(stride, d), strict=True) for part in (n // s, s)))
+    x = x.reshape(
+        *x.shape[:2], *(part for n, s in zip(spatial, _per_axis(stride, d), strict=True) for part in (n // s, s))
+    )
     offsets, positions = range(3, 3 + 2 * d, 2), range(2, 2 + 2 * d, 2)
     return x.permute(0, *offsets, 1, *positions).flatten(1, d)
 

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import InputError
-from recon.layers import FixedPhase, MaxNorm, check_multiples, circular_shift
+from recon.layers import FixedPhase, check_multiples, circular_shift
 from recon.networks.conversion.following import Change, Place, Run, Sides, SizeError, tensors_in
-from recon.networks.conversion.pointwise import POINTWISE_RULES, check_same_everywhere
-from recon.networks.conversion.shapes import SHAPE_RULES
-from recon.networks.conversion.strided import STRIDED_RULES
+from recon.networks.conversion.pointwise import differs
+from recon.networks.conversion.rules import RULES
+from recon.networks.conversion.selector import FourthPowers
 
-RULES = POINTWISE_RULES | SHAPE_RULES | STRIDED_RULES
 N_SHIFTS = 4
 
 
@@ -69,12 +68,13 @@ class Converted(nn.Module):
         return _follow(self, args, kwargs)[0]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        new, (_, *args), *state = super().__reduce_ex__(protocol)  # type: ignore[misc]
+        reduced: Any = super().__reduce_ex__(protocol)
+        new, (_, *args), *state = reduced
         return _rebuild, (new, type(self).__mro__[2], *args), *state
 
 
 @cache
-def _converted_class(original: type) -> type:
+def _converted_class(original: Any) -> Any:
     return type(f"Equivariant{original.__name__}", (Converted, original), {"__module__": __name__})
 
 
@@ -113,8 +113,8 @@ def make_equivariant(
     Args:
         network: maps images ``(batch, channel, *spatial)``, and perhaps more, to tensors.
         example: an image, or the tuple of all arguments; those that have the image's sides move with it.
-        selector: chooses the phases by the input of each strided operation; None means MaxNorm of l2. With FixedPhase
-            it is the network with periodic padding, which is not equivariant: a control.
+        selector: chooses the phases by the input of each strided operation, and has no parameters; None means
+            :class:`FourthPowers`. With FixedPhase it is the network with periodic padding alone, a control.
 
     Returns:
         The copy, in the network's mode (train or eval).
@@ -127,12 +127,15 @@ def make_equivariant(
     """
     if any(isinstance(module, Converted) for module in network.modules()):
         raise InputError("the network is converted already: give the original one")
-    if isinstance(network, torch.jit.ScriptModule):
-        raise InputError("a TorchScript network cannot be followed: give the module that it was made of")
-    selector = selector or MaxNorm("l2", "input")
+    if isinstance(network, torch.jit.ScriptModule) or "forward" in vars(network):
+        raise InputError(
+            "this network has no forward of its class that could be followed (as in TorchScript): give one"
+        )
+    selector = selector or FourthPowers()
     args = example if isinstance(example, tuple) else (example,)
     converted: Any = copy.deepcopy(network)
-    converted.__class__ = _converted_class(type(network))
+    theirs: Any = type(network)
+    converted.__class__ = _converted_class(theirs)
     object.__setattr__(converted, "_phase_selector", selector)  # no module of the network, whatever its class does
     converted.conversion = None
     changes: list[Change] = []
@@ -140,8 +143,8 @@ def make_equivariant(
         total_stride = _total_stride(converted, args)
         output, run = _follow(converted, args, {}, changes)
         places = [_checked_place(run, y) for y in tensors_in(output)]
-        theirs = network(*args)
-        for ours, original in zip(tensors_in(output), tensors_in(theirs), strict=True):
+        original_output = network(*args)
+        for ours, original in zip(tensors_in(output), tensors_in(original_output), strict=True):
             if ours.shape != original.shape:
                 raise InputError(
                     f"the converted network would give {tuple(ours.shape)} where the original gives "
@@ -181,10 +184,9 @@ def _total_stride(converted: nn.Module, args: tuple[Any, ...]) -> Sides:
     while True:
         try:
             _, run = _follow(converted, larger, {})
-            strides = [stride for stride in run.offsets if stride not in run.flattened]
-            multiples = tuple(lcm(*sides) for sides in zip(multiples, *strides, strict=True))
+            multiples = tuple(map(lcm, multiples, run.multiples))
         except SizeError as error:
-            multiples = tuple(lcm(a, b) for a, b in zip(multiples, error.multiples, strict=True))
+            multiples = tuple(map(lcm, multiples, error.multiples))
             sides = [ceil(n / m) * m for n, m in zip(_image_of(larger, {}).shape[2:], multiples, strict=True)]
             larger = tuple(
                 x.new_zeros(*x.shape[:2], *sides) if isinstance(x, Tensor) and x.shape[2:] == size else x for x in args
@@ -201,8 +203,8 @@ def _checked_place(run: Run, y: Tensor) -> Place | None:
     """The place of an output, which must be whole and move with the image."""
     place, d = run.place(y), len(run.size)
     if place is None and y.dim() >= d + 2:
-        nowhere = Place((1,) * d, tuple(range(-d, 0)), ((0, 0),) * d)
-        check_same_everywhere(run, y, nowhere)
+        if differs(y, range(-d, 0)):
+            run.refuse("gives an image that does not move with the input, as it was made of a vector")
     elif place is not None and (place.padded or None in place.axes):
         run.refuse("gives a padded map, or one that has lost an axis")
     return place
@@ -222,8 +224,9 @@ def _shift_error(f: Callable[..., tuple[Any, Run | None]], args: tuple[Any, ...]
             if place is not None:
                 pixels = shifts + _offset(run, place) - _offset(new_run, place)
                 pixels = torch.stack([pixels[:, i] // s for i, s in enumerate(place.stride)], dim=1)
-                last = tuple(range(-len(place.stride), 0))
-                y, new = (z.movedim(place.axes, last).flatten(1, -1 - len(last)) for z in (y, new))
+                axes = tuple(axis for axis in place.axes if axis is not None)
+                last = tuple(range(-len(axes), 0))
+                y, new = (z.movedim(axes, last).flatten(1, -1 - len(last)) for z in (y, new))
                 y = circular_shift(y, pixels)
             difference, size = ((z.flatten(1).double().norm(dim=1)) for z in (new - y, y))
             worst = max(worst, float((difference / size.clamp_min(1e-30)).max()))

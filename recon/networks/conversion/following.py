@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import lcm
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,6 +23,12 @@ from recon.errors import InputError
 from recon.layers import circular_shift, phase_offsets
 
 Sides = tuple[int, ...]
+
+
+WINDOWS = (
+    "attention over windows or positions, and positional embeddings, have no exact form here: use a convolutional "
+    "network, or align the whole image (recon.Centred does it for networks of k-space)"
+)
 
 
 class SizeError(InputError):
@@ -88,6 +95,11 @@ class Run(TorchFunctionMode):
         selector: chooses the phases, of the input of the strided operation.
         image: ``(batch, channel, *spatial)``, followed from here on, and with it all arguments of its size.
         arguments: of the network.
+
+    Attributes:
+        offsets: of each total stride that a map has had; (batch, spatial_dims) in pixels, or None for 0.
+        multiples: what the sides of the image must be multiples of, by the operations so far.
+        changes: where a list is set, what runs otherwise than in torch is put into it.
     """
 
     def __init__(
@@ -102,10 +114,10 @@ class Run(TorchFunctionMode):
         self.rules, self.network, self.selector = rules, network, selector
         self.size = tuple(image.shape[2:])
         d = len(self.size)
-        self.batch = len(image)
+        self.batch, self.with_gradient = len(image), torch.is_grad_enabled()
         self.offsets: dict[Sides, Tensor | None] = {(1,) * d: None}
         self.places: Any = WeakTensorKeyDictionary()
-        self.flattened: set[Sides] = set()
+        self.multiples: Sides = (1,) * d
         self.changes: list[Change] | None = None
         place = Place((1,) * d, tuple(range(-d, 0)), ((0, 0),) * d)
         self.put([image, *(x for x in arguments if x.shape[2:] == image.shape[2:])], place)
@@ -140,23 +152,28 @@ class Run(TorchFunctionMode):
         Returns:
             ``(batch, channel, *spatial)``, its place, and the margins that were before it.
         """
+        if self.with_gradient and any("torch/utils/checkpoint" in frame.f_code.co_filename for frame in _frames()):
+            self.refuse("runs under activation checkpointing, whose second run is not followed", "switch it off")
         place = self.place(x)
         d = len(self.size)
         if place is None or place.axes != tuple(range(-d, 0)) or x.dim() != d + 2 or len(x) != self.batch:
-            self.refuse("works on the pixels of a map that is not (batch, channel, *spatial)")
+            self.refuse("works on the pixels of a map that is not (batch, channel, *spatial)", WINDOWS)
         before = [margin[0] for margin in place.margins]
         if place.padded:
             for axis, first, side in zip(range(2, 2 + d), before, place.sides(x), strict=True):
                 x = x.narrow(axis, first, side)
         return x, place._replace(margins=((0, 0),) * d), before
 
-    def down(self, x: Tensor, place: Place, steps: Sequence[int]) -> tuple[Tensor, Place]:
+    def down(
+        self, x: Tensor, place: Place, steps: Sequence[int], multiples: Sides | None = None
+    ) -> tuple[Tensor, Place]:
         """Align a map to the grid of a larger stride, which the content of the first such map chooses.
 
         Args:
             x: ``(batch, channel, *spatial)`` without margins.
             place: where its pixels are.
             steps: by which factor the stride grows on each axis.
+            multiples: what the sides of the image must be multiples of for it; None means the new stride.
 
         Returns:
             The map, shifted circularly, and the place of what an ordinary strided operation makes of it.
@@ -171,6 +188,7 @@ class Run(TorchFunctionMode):
                 "pad or crop it to such a size",
                 multiples=stride,
             )
+        self.multiples = tuple(map(lcm, self.multiples, multiples or stride))
         if all(step == 1 for step in steps):
             return x, place
         if stride not in self.offsets:
@@ -209,7 +227,8 @@ class Run(TorchFunctionMode):
         if any(_divides(other, coarse) and not _divides(other, known) for other in self.offsets):
             self.refuse(f"makes a stride of {coarse} of {fine} beside others that it is a multiple of")
         x = self._move(x, fine, known, -1)
-        x = x[(..., *(slice(None, None, k // s) for k, s in zip(known, fine, strict=True)))]
+        for axis, (k, s) in enumerate(zip(known, fine, strict=True), start=2):
+            x = x[(slice(None),) * axis + (slice(None, None, k // s),)]
         steps = [c // k for c, k in zip(coarse, known, strict=True)]
         phase = self.selector(x.detach(), steps[0] if len(set(steps)) == 1 else tuple(steps))
         offset = self.offsets[known]
@@ -238,13 +257,20 @@ class Run(TorchFunctionMode):
     def where(self) -> str:
         """The module that is running: its name in the network and its class."""
         names = {id(module): name for name, module in self.network.named_modules()}
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            module = frame.f_locals.get("self")
+        for frame in _frames():
+            code = frame.f_code
+            module = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
             if isinstance(module, nn.Module) and id(module) in names:
-                return f"{names[id(module)] or 'the network itself'} ({type(module).__name__})"
-            frame = frame.f_back
-        return f"the network ({type(self.network).__name__})"
+                return f"{names[id(module)]} ({type(module).__name__})" if names[id(module)] else "the network itself"
+        return "the network itself"
+
+
+def _frames() -> Iterator[FrameType]:
+    """The functions that are running, from the innermost on."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _remainder(offset: Tensor | None, stride: Sides) -> Tensor | None:

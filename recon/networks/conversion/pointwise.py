@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def common_place(run: Run, *values: Any) -> Place | None:
     if not moving:
         return None
     _, place = moving[0]
-    for x, other in moving[1:]:
+    for _, other in moving[1:]:
         if (other.stride, other.margins) != (place.stride, place.margins):
             run.refuse(f"combines a map of stride {place.stride} with one of stride {other.stride}")
         axes = [one if two is None else two for one, two in zip(place.axes, other.axes, strict=True)]
@@ -41,15 +41,22 @@ def common_place(run: Run, *values: Any) -> Place | None:
 def check_same_everywhere(run: Run, x: Tensor, place: Place) -> None:
     """Refuse an operand that differs from pixel to pixel, though it does not come from the image."""
     axes = [axis for axis in place.axes if axis is not None and -axis <= x.dim() and x.shape[axis] > 1]
-    if not axes:
-        return
+    learned = isinstance(x, torch.nn.Parameter)
+    if axes and (learned or differs(x, axes)):
+        kind = "learned" if learned else "fixed"
+        run.refuse(
+            f"combines the map with {kind} values of shape {tuple(x.shape)} that differ from position to position"
+        )
+
+
+def differs(x: Tensor, axes: Iterable[int]) -> bool:
+    """Whether a tensor differs along any of these axes by more than rounding."""
     first = x
     for axis in axes:
         first = first.narrow(axis, 0, 1)
-    learned = isinstance(x, torch.nn.Parameter)
-    if learned or not bool((x == first).all()):
-        kind = "learned" if learned else "fixed"
-        run.refuse(f"combines the map with {kind} values of shape {tuple(x.shape)} that differ from position to position")
+    if not x.is_floating_point():
+        return bool((x != first).any())
+    return bool(((x - first).abs() > 16 * torch.finfo(x.dtype).eps * first.abs()).any())
 
 
 def pointwise(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -59,45 +66,41 @@ def pointwise(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
     return result if place is None else run.put(result, place)
 
 
-def of_the_first(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """What treats all pixels of its first argument alike; the other arguments belong to channels."""
+def first(args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """The first argument of a function of torch."""
     x = args[0] if args else kwargs["input"]
-    place = run.place(x)
-    if place is None:
-        run.refuse(f"calls {function.__name__} with weights that come from a map")
-    return run.put(function(*args, **kwargs), place)
+    assert isinstance(x, Tensor)
+    return x
+
+
+def of_the_first(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """What treats all pixels of its first argument alike; the others belong to channels, or lend their type."""
+    place = run.place(first(args, kwargs))
+    result = function(*args, **kwargs)
+    return result if place is None else run.put(result, place)
 
 
 def over_statistics(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
     """A norm by means and variances of whole maps: margins must not count."""
-    x = args[0] if args else kwargs["input"]
-    place = run.place(x)
-    if place is not None and place.padded:
-        run.refuse(f"calls {function.__name__} on a padded map", "pad after it")
+    place = run.place(first(args, kwargs))
+    if place is None or place.padded:
+        run.refuse(f"calls {function.__name__} on a padded map, or with weights that come from a map")
     return of_the_first(run, function, *args, **kwargs)
 
 
 def layer_norm(
-    run: Run,
-    function: Any,
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float | None = None,
-) -> Tensor:
+    run: Run, function: Any, input: Tensor, normalized_shape: Sequence[int], *args: Any, **kwargs: Any
+) -> Any:
     """A norm over the last axes, whose weights may not belong to positions."""
-    inside = range(-len(normalized_shape), 0)
     place = run.place(input)
-    spatial = place is not None and any(axis in inside for axis in place.axes)
-    if spatial and (weight is not None or bias is not None):
+    if place is None or all(axis not in range(-len(normalized_shape), 0) for axis in place.axes):
+        return of_the_first(run, function, input, normalized_shape, *args, **kwargs)
+    if [*tensors_in((args, kwargs))]:
         run.refuse(
             f"normalises over {tuple(normalized_shape)} with learned weights for each position",
             "normalise over the channels only, or without elementwise_affine",
         )
-    settings = {} if eps is None else {"eps": eps}
-    rule = over_statistics if spatial else of_the_first
-    return rule(run, function, input, tuple(normalized_shape), weight, bias, **settings)
+    return over_statistics(run, function, input, normalized_shape, *args, **kwargs)
 
 
 def linear(run: Run, function: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -127,9 +130,9 @@ def _reduced_dims(name: str, args: Sequence[Any], kwargs: dict[str, Any], n_dims
 
 def reduce(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
     """A sum, mean, maximum ... over channels, over the whole map, or over one of its axes."""
-    x = args[0]
+    x = first(args, kwargs)
     name = function.__name__.strip("_")
-    if len(args) > 1 and isinstance(args[1], Tensor) or isinstance(kwargs.get("other"), Tensor):
+    if any(isinstance(other, Tensor) for other in (*args[1:2], kwargs.get("other"))):
         return pointwise(run, function, *args, **kwargs)  # the larger of two
     place = run.place(x)
     if place is None:
@@ -166,39 +169,3 @@ def join(run: Run, function: Any, tensors: Any, dim: int = 0, **kwargs: Any) -> 
 def pass_on(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
     """What gives no values of the map away: its shape, type or device."""
     return function(*args, **kwargs)
-
-
-POINTWISE = """
-    abs absolute add radd iadd sub rsub isub subtract mul rmul imul multiply div rdiv idiv rtruediv truediv itruediv
-    divide true_divide floor_divide floordiv remainder fmod mod pow rpow ipow square sqrt rsqrt exp expm1 exp2 log log1p
-    log2 log10 sin cos tan sinh cosh tanh asin acos atan atan2 sign sgn neg negative pos positive reciprocal round floor
-    ceil trunc frac erf erfc sigmoid logit clamp clip clamp_min clamp_max clone contiguous detach to float double half
-    bfloat16 type type_as cpu cuda relu relu6 leaky_relu elu selu celu gelu silu mish softplus softsign softshrink
-    hardshrink tanhshrink threshold hardtanh hardswish hardsigmoid logsigmoid glu dropout dropout1d dropout2d dropout3d
-    alpha_dropout feature_alpha_dropout softmax log_softmax softmin normalize maximum minimum fmax fmin where lerp
-    addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_not logical_xor and or xor invert isnan isinf
-    isfinite nan_to_num masked_fill zeros_like ones_like full_like rand_like randn_like bernoulli zero fill copy data
-    roll requires_grad identity heaviside copysign hypot nanmean cumsum_channels view_as_real real imag angle conj
-""".split()
-REDUCTIONS = """
-    mean sum amax amin max min prod std var var_mean std_mean norm vector_norm logsumexp any all argmax argmin median
-""".split()
-METADATA = """
-    shape size dim ndim ndimension numel nelement stride dtype device layout is_cuda is_cpu is_meta is_mkldnn is_sparse
-    is_quantized is_contiguous is_complex is_floating_point is_nested is_leaf get_device element_size len hash
-    grad_fn requires_grad itemsize names is_inference is_conj is_neg new_zeros new_ones new_full new_empty
-    result_type can_cast is_same_size has_names dim_order untyped_storage is_mps is_xpu assert is_tensor is_grad_enabled
-    register_hook retain_grad is_shared
-""".split()
-POINTWISE_RULES = {
-    **dict.fromkeys(POINTWISE, pointwise),
-    **dict.fromkeys(REDUCTIONS, reduce),
-    **dict.fromkeys(METADATA, pass_on),
-    **dict.fromkeys(("prelu", "rrelu", "channel_shuffle", "local_response_norm"), of_the_first),
-    **dict.fromkeys(("batch_norm", "instance_norm", "group_norm"), over_statistics),
-    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), join),
-    "layer_norm": layer_norm,
-    "rms_norm": layer_norm,
-    "linear": linear,
-    "matmul": matmul,
-}

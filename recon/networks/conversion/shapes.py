@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recon.networks.conversion.following import Place, Run, tensors_in
-
-WINDOWS = (
-    "attention over windows or positions, and positional embeddings, have no exact form here: use a convolutional "
-    "network, or align the whole image (recon.Centred does it for networks of k-space)"
-)
+from recon.networks.conversion.following import WINDOWS, Place, Run, tensors_in
 
 
 def _probe(x: Tensor) -> tuple[Tensor, list[int]]:
@@ -67,7 +63,11 @@ def _moved(run: Run, place: Place, x: Tensor, view_of_probe: Tensor, strides: li
 
 
 def reshape(run: Run, function: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Axes split and joined: spatial ones stay whole, or all of them become one vector with the channels."""
+    """Axes split and joined.
+
+    Spatial ones stay whole; or take in channels behind them (pixel shuffle), or give channels away (its inverse); or
+    all of them become one vector with the channels.
+    """
     place = run.place(x)
     if place is None:
         run.refuse("takes the shape of a map")
@@ -77,15 +77,37 @@ def reshape(run: Run, function: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
         return run.put(result, place._replace(axes=_same_ones(x, result, axes)))
     groups = _groups(x.shape, result.shape)
     new: list[int | None] = []
-    for axis in axes:
-        group = next((group for group in groups if axis in group[0]), None)
-        if axis is None or group is None:  # one of length 1
-            new.append(None)
-            continue
-        if (len(group[0]), len(group[1])) != (1, 1):
+    ups, downs = [1] * len(axes), [1] * len(axes)
+    for i, axis in enumerate(axes):
+        old, now = next((group for group in groups if axis in group[0]), ([], []))
+        if len(old) > 1 and (len(now) > 1 or old[0] != axis or len({*axes} & {*old}) > 1):
             return _flatten(run, function, x, result, args, kwargs)
-        new.append(group[1][0] - result.dim())
-    return run.put(result, place._replace(axes=tuple(new)))
+        ups[i], downs[i] = (prod(shape[j] for j in rest[1:]) for shape, rest in ((x.shape, old), (result.shape, now)))
+        new.append(now[0] - result.dim() if now else None)  # None for one of length 1
+    if max(ups + downs) == 1:
+        return run.put(result, place._replace(axes=tuple(new)))
+    return _resize(run, function, x, place._replace(axes=tuple(new)), ups, downs, args, kwargs)
+
+
+def _resize(
+    run: Run, function: Any, x: Tensor, place: Place, ups: list[int], downs: list[int], args: Any, kwargs: Any
+) -> Tensor:
+    """Channels to pixels or back, by an exchange of axes: ``place`` is the result's, but for its stride."""
+    d = len(ups)
+    here = run.place(x)
+    if max(downs) > 1 and here is not None and here.axes != tuple(range(-d, 0)):
+        run.refuse(f"makes windows of the positions of a map ({function.__name__})", WINDOWS)
+    if max(downs) > 1:
+        core, old, _ = run.core(x)
+        x, coarse = run.down(core, old, downs)
+        place = place._replace(stride=coarse.stride)
+    result = function(x, *args, **kwargs)
+    run.note(function, "channels and pixels, on the grid that the content chooses")
+    if max(ups) == 1:
+        return run.put(result, place)
+    if place.axes != tuple(range(-d, 0)) or result.dim() != d + 2 or place.padded:
+        run.refuse(f"makes pixels of something else than channels ({function.__name__})")
+    return run.up(result, place, ups)
 
 
 def _same_ones(x: Tensor, result: Tensor, axes: list[int | None]) -> tuple[int | None, ...]:
@@ -116,22 +138,40 @@ def _groups(old: torch.Size, new: torch.Size) -> list[tuple[list[int], list[int]
 
 
 def _flatten(run: Run, function: Any, x: Tensor, result: Tensor, args: Any, kwargs: Any) -> Tensor:
-    """A whole map as one vector: each pixel is a component of its own, and the one that is chosen comes to the centre."""
+    """A whole map as one vector: each pixel is a component of its own; the one that is chosen comes to the centre."""
     if result.dim() != 2 or len(result) != run.batch:
         run.refuse(f"makes a sequence or windows of the positions of a map ({function.__name__})", WINDOWS)
     core, place, _ = run.core(x)
     sides = tuple(core.shape[2:])
-    core, coarse = run.down(core, place, sides)
-    run.flattened.add(coarse.stride)
+    core, _ = run.down(core, place, sides, place.stride)
     run.note(function, f"the map {' x '.join(map(str, sides))} is turned so that its largest pixel is at the centre")
     return function(core.roll([n // 2 for n in sides], list(range(2, 2 + len(sides)))), *args, **kwargs)
 
 
-VIEWS = """
-    permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze expand expand_as select narrow getitem chunk
-    split split_with_sizes tensor_split unbind T mT t
-""".split()
-SHAPE_RULES = {
-    **dict.fromkeys(VIEWS, view),
-    **dict.fromkeys(("reshape", "view", "flatten", "unflatten", "view_as", "reshape_as"), reshape),
-}
+def repeat(run: Run, function: Any, x: Tensor, *sizes: Any) -> Tensor:
+    """Channels several times."""
+    place = run.place(x)
+    times = sizes if isinstance(sizes[0], int) else tuple(sizes[0])
+    if place is None or any(axis is not None and times[axis] != 1 for axis in place.axes):
+        run.refuse("puts a map beside itself (repeat)")
+    return run.put(function(x, *sizes), place)
+
+
+def roll(run: Run, function: Any, x: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """A circular shift of the whole map by fixed numbers of pixels; not one that mixes the images of a batch."""
+    place = run.place(x)
+    along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+    if place is None or place.padded or not along or any(dim % x.dim() == 0 for dim in along):
+        run.refuse("rolls a map over the batch, or over all axes as one")
+    return run.put(function(x, shifts, dims), place)
+
+
+def expand_as(run: Run, function: Any, x: Tensor, other: Tensor) -> Tensor:
+    """A vector that is to be combined with a map, for instance."""
+    place = run.place(x)
+    result = function(x, other)
+    if place is None:
+        return result
+    if result.shape != x.shape:
+        run.refuse(f"makes a map larger ({function.__name__})")
+    return run.put(result, place)

@@ -1,4 +1,4 @@
-"""Rules for what looks at neighbours or changes the resolution: align, run the ordinary operation periodically, restore.
+"""Rules for what looks at neighbours or changes the resolution: align, run it periodically, restore.
 
 A rule has the signature of torch's function, after the run and the function itself.
 """
@@ -126,7 +126,7 @@ def avg_pool(
     padded, place = _windows(run, input, each(padding, d), kernel, step)
     run.note(function, _how(step, kernel != step))
     pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
-    divisor = {"divisor_override": divisor_override} if divisor_override else {}
+    divisor: Any = {"divisor_override": divisor_override} if divisor_override else {}
     return run.put(pool(padded, kernel, step, **divisor), place)
 
 
@@ -138,20 +138,14 @@ def adaptive_pool(run: Run, function: Any, input: Tensor, output_size: Any, retu
     sides = [n if side is None else side for side, n in zip(wanted, core.shape[2:], strict=True)]
     if all(side == 1 for side in sides) or all(n == 1 for n in core.shape[2:]):
         return function(core, output_size)  # the same wherever the image is
-    for side, n, s, size in zip(sides, core.shape[2:], place.stride, run.size, strict=True):
-        if n % side:
-            multiples = tuple(s * side for s, side in zip(place.stride, sides, strict=True))
-            run.refuse(
-                f"pools a map of side {n} into {side} windows, which are unequal unless the image's side {size} is a "
-                f"multiple of {s * side}",
-                f"use such an image, or {function.__name__} to 1",
-                multiples=multiples,
-            )
+    multiples = tuple(s * side for s, side in zip(place.stride, sides, strict=True))
+    if any(n % side for n, side in zip(core.shape[2:], sides, strict=True)):
+        run.refuse(f"pools a map of {tuple(core.shape[2:])} into {sides} unequal windows", multiples=multiples)
     window = tuple(n // side for n, side in zip(core.shape[2:], sides, strict=True))
-    core, place = run.down(core, place, window)
+    core, place = run.down(core, place, window, multiples)
     run.note(function, _how(window, padded=False))
-    pools = (F.max_pool1d, F.max_pool2d, F.max_pool3d), (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-    return run.put(pools["avg" in function.__name__][d - 1](core, window), place)
+    pools = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+    return run.put(pools["max" in function.__name__][d - 1](core, window), place)
 
 
 def interpolate(
@@ -215,6 +209,8 @@ def pad(
     run: Run, function: Any, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
     """Padding of the spatial axes becomes periodic, and is remembered as a margin; that of channels stays."""
+    if not any(pad):
+        return input
     place = run.place(input)
     by_axis = {-1 - i: (pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)}
     if place is None:
@@ -236,16 +232,3 @@ def pad(
     run.note(function, "periodic")
     padded = pad_for_windows(core, [before for before, _ in margins], span, (1,) * len(span))
     return run.put(padded, place._replace(margins=tuple(margins)))
-
-
-STRIDED_RULES = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolve),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), convolve_transposed),
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), max_pool),
-    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), avg_pool),
-    **{f"adaptive_{kind}_pool{d}d": adaptive_pool for kind in ("avg", "max") for d in (1, 2, 3)},
-    "interpolate": interpolate,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
-    "pad": pad,
-}
