@@ -186,6 +186,8 @@ REFUSED = {
     "other resolution": (lambda: Function(lambda x: x[..., :1, :1] + F.avg_pool2d(x, 2)), "cuts a part"),
     "unequal windows": (lambda: nn.AdaptiveAvgPool2d(3), "height 8 is not a multiple of the total stride 3"),
     "batch mixed": (lambda: Function(lambda x: x + x.roll(1, 0)), "rolls a map over the batch"),
+    "batch averaged": (lambda: Function(lambda x: x - x.mean(0)), "over the images of a batch"),
+    "where it is largest": (lambda: Function(lambda x: x.argmax(-1)), "asks where"),
     "indices": (lambda: nn.MaxPool2d(2, return_indices=True), "max_pool2d_with_indices"),
     "Fourier": (lambda: Function(lambda x: torch.fft.fft2(x).abs()), "recon.Centred"),
 }

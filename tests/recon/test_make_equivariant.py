@@ -27,7 +27,7 @@ from tests.properties import random_shifts
 def vgg():
     with torch.device("meta"):  # not its 100 million weights
         network = VGG(nn.Identity(), init_weights=False)
-    network.features = make_layers([8, "M", 8, "M", 8, 8, "M"], batch_norm=True)
+    network.features = make_layers([8, "M", 8], batch_norm=True)
     network.classifier = nn.Linear(8 * 7 * 7, 5)
     return network
 
@@ -51,7 +51,7 @@ NETWORKS = {
         partial(TorchvisionResNet, Bottleneck, [1, 1, 1, 1], num_classes=5, groups=4, width_per_group=4),
         (3, 32, 32),
     ),
-    "torchvision VGG, whose 7 x 7 map becomes a vector": (vgg, (3, 56, 56)),
+    "torchvision VGG, whose 7 x 7 map becomes a vector": (vgg, (3, 14, 14)),
     "torchvision MobileNetV3": (partial(models.mobilenet_v3_small, num_classes=5), (3, 32, 32)),
     "torchvision ConvNeXt": (convnext, (3, 32, 32)),
     "torchvision DenseNet": (partial(DenseNet, 4, (2, 2, 2), 8, num_classes=5), (3, 32, 32)),

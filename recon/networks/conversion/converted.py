@@ -19,7 +19,7 @@ from recon.networks.conversion.pointwise import differs
 from recon.networks.conversion.rules import RULES
 from recon.networks.conversion.selector import FourthPowers
 
-N_SHIFTS = 4
+N_SHIFTS = 3
 
 
 class ConversionReport(NamedTuple):

@@ -145,6 +145,8 @@ def reduce(run: Run, function: Any, *args: Any, **kwargs: Any) -> Any:
             run.refuse(f"calls {name} on a padded map", "pad after it")
         if name.startswith("arg"):
             run.refuse(f"asks where a map is largest or smallest ({name})")
+    if 0 in dims and any(axis not in (None, *dims) for axis in spatial):
+        run.refuse(f"calls {name} over the images of a batch, which do not move together")
     kept = next(tensors_in(result)).dim() == x.dim()
     order = list(range(x.dim())) if kept else [dim for dim in range(x.dim()) if dim not in dims]
     axes = [None if axis is None or axis in dims else order.index(axis) - len(order) for axis in spatial]
