@@ -28,7 +28,7 @@ from recon.layers import (
     set_padding_mode,
 )
 from recon.metrics import equivariance, nmse, psnr, ssim
-from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet, ZeroFilledUNet
+from recon.networks import AliasFreeUNet, Centred, MoDL, ResNet, UNet, VarNet, ZeroFilledUNet, make_equivariant
 
 __version__ = "0.1.0"
 
@@ -48,6 +48,7 @@ __all__ = [
     "ZeroFilledUNet",
     "align",
     "equivariance",
+    "make_equivariant",
     "nmse",
     "psnr",
     "restore",

@@ -11,6 +11,8 @@ summed up with these weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import TypeGuard
 
 import torch
@@ -26,27 +28,33 @@ from recon.layers.padding import circular_pad
 AXES = ("depth", "height", "width")
 
 Phase = Tensor | None
+Stride = int | Sequence[int]
+"""The same on each spatial axis, or one for each."""
 
 
-def check_multiples(size: torch.Size | tuple[int, ...], multiple: int) -> None:
+def _per_axis(stride: Stride, spatial_dims: int) -> tuple[int, ...]:
+    return (stride,) * spatial_dims if isinstance(stride, int) else tuple(stride)
+
+
+def check_multiples(size: torch.Size | tuple[int, ...], multiples: Stride) -> None:
     """Refuse spatial sizes that are not multiples of the (total) stride.
 
     Raises:
         InputError: names the side, the multiple and the two remedies.
     """
-    for name, n in zip(AXES[-len(size) :], size, strict=True):
+    for name, n, multiple in zip(AXES[-len(size) :], size, _per_axis(multiples, len(size)), strict=True):
         if n == 0 or n % multiple:
             smaller, larger = n // multiple * multiple, (n // multiple + 1) * multiple
             crop = f"crop it to {smaller} or " if smaller else ""
             raise InputError(f"{name} {n} is not a multiple of the total stride {multiple}: {crop}pad it to {larger}")
 
 
-def split_phases(x: Tensor, stride: int) -> Tensor:
+def split_phases(x: Tensor, stride: Stride) -> Tensor:
     """Split into polyphase components, x_r[n] = x[stride n + r].
 
     Args:
         x: ``(batch, channel, *spatial)``.
-        stride: the stride s, the same on each spatial axis.
+        stride: the stride s, the same on each spatial axis or one for each.
 
     Returns:
         ``(batch, phase, channel, *spatial / stride)``, phases in row-major order of their offsets r.
@@ -57,7 +65,9 @@ def split_phases(x: Tensor, stride: int) -> Tensor:
     spatial = x.shape[2:]
     d = len(spatial)
     check_multiples(spatial, stride)
-    x = x.reshape(*x.shape[:2], *(part for n in spatial for part in (n // stride, stride)))
+    x = x.reshape(
+        *x.shape[:2], *(part for n, s in zip(spatial, _per_axis(stride, d), strict=True) for part in (n // s, s))
+    )
     offsets, positions = range(3, 3 + 2 * d, 2), range(2, 2 + 2 * d, 2)
     return x.permute(0, *offsets, 1, *positions).flatten(1, d)
 
@@ -81,10 +91,10 @@ def merge_phases(components: Tensor, stride: int) -> Tensor:
     return x.permute(0, 1 + d, *order).reshape(batch, channels, *(n * stride for n in coarse))
 
 
-def phase_offsets(phase: Tensor, stride: int, spatial_dims: int) -> Tensor:
+def phase_offsets(phase: Tensor, stride: Stride, spatial_dims: int) -> Tensor:
     """The offsets r ``(batch, spatial_dims)`` that a phase ``(batch,)`` names."""
-    powers = stride ** torch.arange(spatial_dims - 1, -1, -1, device=phase.device)
-    return phase[:, None] // powers % stride
+    strides = _per_axis(stride, spatial_dims)
+    return torch.stack([phase // prod(strides[axis + 1 :]) % s for axis, s in enumerate(strides)], dim=1)
 
 
 class _CircularShift(torch.autograd.Function):

@@ -11,12 +11,14 @@ Images to classes
     ``resnet``: torchvision's ResNets and ResNeXts; ``residual``: their blocks.
 For all
     ``sampling``: what ``sampling`` and ``blur`` mean. ``imported``: other programs' networks and weights as ours.
+    ``conversion``: somebody's network, made exactly equivariant as it is.
 """
 
 from recon.layers import record_margins
 from recon.networks.alias_free import AliasFreeUNet
 from recon.networks.centred import Centred
 from recon.networks.complex_images import CoilMaps, ComplexUNet
+from recon.networks.conversion import ConversionReport, make_equivariant
 from recon.networks.imported import from_basic_unet, transposed_weight
 from recon.networks.modl import MoDL
 from recon.networks.primal_dual import PrimalDual
@@ -47,6 +49,7 @@ __all__ = [
     "Centred",
     "CoilMaps",
     "ComplexUNet",
+    "ConversionReport",
     "MoDL",
     "PrimalDual",
     "ResNet",
@@ -60,6 +63,7 @@ __all__ = [
     "cifar_resnet50",
     "cifar_resnet56",
     "from_basic_unet",
+    "make_equivariant",
     "record_margins",
     "resnet18",
     "resnet34",
