@@ -231,6 +231,7 @@ class NetworkEntry(NamedTuple):
         measured: samples must hold the measurement, not the image alone.
         alignable: it gets k-space, so that ``network.align`` can bring the object to the centre first.
         older: what keys mean that a run's config.yaml lacks, since its version did not know them.
+        fixed: arguments that the network's name says.
     """
 
     build: type[nn.Module]
@@ -240,6 +241,7 @@ class NetworkEntry(NamedTuple):
     measured: bool = False
     alignable: bool = False
     older: Mapping[str, Value] = {}
+    fixed: Tree = {}
 
 
 AnyKind = Kind[Any, Any, Any]
