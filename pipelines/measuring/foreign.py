@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
+from pipelines.runtime.nested import Value
 from recon.errors import InputError, check_choice, nearest
 
 TAKES = {
@@ -91,6 +94,28 @@ class ForeignNetwork(nn.Module):
 def foreign_in(network: nn.Module) -> ForeignNetwork | None:
     """The network that is not ours, itself or inside of an alignment; None where all is ours."""
     return next((module for module in network.modules() if isinstance(module, ForeignNetwork)), None)
+
+
+def model_args(words: Sequence[str]) -> dict[str, Value]:
+    """The arguments of another program's factory, from ``key=value``, each value YAML.
+
+    Raises:
+        InputError: a word is not of this form, or names a key twice.
+    """
+    found: dict[str, Value] = {}
+    for word in words:
+        if word == "--model-args":  # it may stand several times
+            continue
+        key, equals, value = word.partition("=")
+        if not (equals and key.isidentifier()) or key in found:
+            what = "names an argument twice" if key in found else "is not of the form name=value"
+            raise InputError(f"--model-args {word} {what}: write --model-args spatial_dims=2 features='[8, 16]'")
+        try:
+            found[key] = yaml.safe_load(value)
+            json.dumps(found[key], allow_nan=False)
+        except (yaml.YAMLError, TypeError, ValueError, RecursionError):
+            raise InputError(f"--model-args {word} is not valid YAML after the =: mend it, or quote it") from None
+    return found
 
 
 def make_model(factory: str, args: Mapping[str, Any]) -> nn.Module:

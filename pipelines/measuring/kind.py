@@ -25,11 +25,11 @@ SubjectT = TypeVar("SubjectT")
 
 
 class Run(NamedTuple, Generic[TaskT, DataT]):
-    """A trained network, ready to be measured, and the data to measure it on."""
+    """A network, ready to be measured, and the data to measure it on; one that is not ours need have no folder."""
 
     name: str
-    folder: Path
-    checkpoint: Path
+    folder: Path | None
+    checkpoint: Path | None
     config: Namespace
     kind: Kind[TaskT, DataT, Any]
     task: TaskT

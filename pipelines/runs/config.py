@@ -21,6 +21,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import configs
 from data_prep.storage.strict_yaml import strict_yaml
+from pipelines.measuring.foreign import model_args
 from pipelines.runtime.bounds import check_bounds
 from pipelines.runtime.nested import Value, keys, leaves
 from pipelines.runtime.shell import add_version
@@ -240,28 +241,6 @@ def expand_aliases(argv: Sequence[str]) -> list[str]:
             is_alias = False  # a file of the keys network.*, which jsonargparse reads
         out.append(f"--{ALIASES[short]}{equals}{value}" if is_alias else token)
     return out
-
-
-def model_args(words: Sequence[str]) -> dict[str, Value]:
-    """The arguments of another program's factory, from ``key=value``, each value YAML.
-
-    Raises:
-        InputError: a word is not of this form, or names a key twice.
-    """
-    found: dict[str, Value] = {}
-    for word in words:
-        if word == "--model-args":  # it may stand several times
-            continue
-        key, equals, value = word.partition("=")
-        if not (equals and key.isidentifier()) or key in found:
-            what = "names an argument twice" if key in found else "is not of the form name=value"
-            raise InputError(f"--model-args {word} {what}: write --model-args spatial_dims=2 features='[8, 16]'")
-        try:
-            found[key] = yaml.safe_load(value)
-            json.dumps(found[key], allow_nan=False)
-        except (yaml.YAMLError, TypeError, ValueError, RecursionError):
-            raise InputError(f"--model-args {word} is not valid YAML after the =: mend it, or quote it") from None
-    return found
 
 
 def _peek(argv: Sequence[str]) -> dict[str, Value]:
