@@ -83,7 +83,7 @@ class ForeignNetwork(nn.Module):
                 "wrap it in a factory of your own"
             ) from error
         if not isinstance(output, Tensor) or output.is_complex() or tuple(output.shape) != expected:
-            found = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            found = tuple(output.shape) if isinstance(output, Tensor) else f"what is of type {type(output).__name__}"
             found = f"complex {found}" if isinstance(output, Tensor) and output.is_complex() else found
             raise InputError(
                 f"{self.factory} makes {found} of {given} where {expected} is needed: give other --model-args, or wrap "
@@ -134,7 +134,9 @@ def make_model(factory: str, args: Mapping[str, Any]) -> nn.Module:
         given = ", ".join(f"{key}={value}" for key, value in args.items()) or "none"
         raise InputError(f"{factory} refuses its --model-args ({given}): {_said(error)}") from error
     if not isinstance(model, nn.Module):
-        raise InputError(f"{factory} gives a {type(model).__name__}, which is no torch.nn.Module: name another")
+        raise InputError(
+            f"{factory} gives what is of type {type(model).__name__}, which is no torch.nn.Module: name another"
+        )
     return model
 
 
@@ -165,7 +167,7 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
         hint = f"did you mean {path}:{near}?" if near else f"name one of its networks, as in {path}:Network"
         raise InputError(f"{path} has no {attribute or 'factory without a name'}: {hint}")
     if not callable(found):
-        raise InputError(f"{name} is a {type(found).__name__} and cannot be called: name a class or a function")
+        raise InputError(f"{name} is of type {type(found).__name__} and cannot be called: name a class or a function")
     returned = found if isinstance(found, type) else _returned(found)
     if not (isinstance(returned, type) and issubclass(returned, nn.Module)):
         raise InputError(

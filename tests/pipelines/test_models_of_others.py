@@ -1,0 +1,428 @@
+"""Networks of other programs through the same door: --model trains, measures and refuses as --network does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from data_prep.labelled import fashion_mnist
+from data_prep.labelled.small_images import Part
+from pipelines.commands import evaluate, predict, train
+from pipelines.measuring.evaluation import Evaluation
+from pipelines.measuring.foreign import ForeignNetwork, find_factory, foreign_in, make_model, model_args
+from pipelines.runs.checkpoints import build_task
+from pipelines.runs.config import parse
+from pipelines.runs.foreign import load_model
+from pipelines.runs.open import open_run
+from pipelines.tasks import TASKS, network_of, stands_for
+from recon.errors import InputError
+from recon.layers import circular_shift
+from recon.networks import Centred
+from recon.physics.mri import fft2c, ifft2c
+from tests.data_prep.vision_files import write_fashion_mnist
+from tests.pipelines.test_bad_input import refuse
+
+MODULE = '''
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    """Strided, and so not equivariant."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, width, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(width, 1, 2, stride=2)
+
+    def forward(self, x):
+        return x + self.up(self.down(x).relu())
+
+
+class OfKspace(Small):
+    def forward(self, kspace, mask):
+        image = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=(-2, -1)), norm="ortho"), (-2, -1))
+        return super().forward(image.abs())[:, 0]
+
+
+class Half(Small):
+    def forward(self, x):
+        return super().forward(x)[..., ::2, ::2]
+
+
+class Pair(Small):
+    def forward(self, x):
+        return x, x
+
+
+class TwoInputs(Small):
+    def forward(self, x, y):
+        return x
+
+
+number = 3
+
+
+def unannotated():
+    raise RuntimeError("never called")
+
+
+def by_name(width: int) -> "nn.Module":
+    return Small(width)
+
+
+def no_network() -> nn.Module:
+    return 3
+'''
+QUICK = [
+    *("--dataset.n_workers=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--threads=1"),
+    *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.devices=1"),
+    *("--evaluation.shifts=1", "--trainer.limit_val_batches=1"),
+]
+FEW = ["--protocols", "plain", "equivariance", "--shifts", "2"]
+IMAGES = {
+    "monai.networks.nets:UNet": "spatial_dims=2 in_channels=1 out_channels=1 channels=[4,8] strides=[2]",
+    "monai.networks.nets:BasicUNet": "spatial_dims=2 out_channels=1 features=[4,4,4,4,4,4]",
+    "monai.networks.nets:SwinUNETR": "in_channels=1 out_channels=1 feature_size=12 depths=[1,1,1,1] "
+    "num_heads=[1,1,1,1] spatial_dims=2",
+    "fastmri.models:Unet": "in_chans=1 out_chans=1 chans=4 num_pool_layers=2",
+    "deepinv.models:UNet": "in_channels=1 out_channels=1 scales=3 channels_per_scale=[4,4,4]",
+    "pipelines.reconstruction.adapters:drunet": "in_channels=1 out_channels=1 nc=[4,4,4,4] nb=1 noise_level=0.2",
+}
+CLASSIFIERS = {
+    "pipelines.classification.adapters:torchvision_model": "name=resnet18 in_channels=1 num_classes=10",
+    "timm:create_model": "model_name=resnet10t in_chans=1 num_classes=10",
+}
+VARNET = [
+    *("--model", "pipelines.reconstruction.adapters:VarNet", "--network.takes", "measurement", "--model-args"),
+    *("num_cascades=1", "sens_chans=2", "sens_pools=2", "chans=2", "pools=2"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported():
+    """What these libraries say of themselves when they are imported is not ours to mend."""
+    with warnings.catch_warnings(action="ignore"):
+        import deepinv.models
+        import fastmri.models
+        import monai.networks.nets
+        import timm
+
+        assert all((deepinv, fastmri, monai, timm))
+
+
+@pytest.fixture
+def mine(here, monkeypatch):
+    """A working folder with a module of the user's."""
+    (here / "mine.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    yield here
+    sys.modules.pop("mine", None)
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    return write_fashion_mnist(tmp_path / "fashion", n_train=50, n_test=8)
+
+
+def measured(out: Path) -> dict:
+    """The figures by run."""
+    return json.loads((out / "summary.json").read_text())["runs"]
+
+
+def measure(*argv: str | Path, out: Path) -> dict:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.meshgrid.*")
+        assert evaluate.main([*map(str, argv), "--out", str(out)]) == 0
+    return measured(out)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("factory", IMAGES)
+def test_networks_of_images_are_measured_and_are_not_exact(factory, data, tmp_path):
+    size = ["--dataset.image_size", "[64, 64]"] if "Swin" in factory else []
+    found = measure(
+        *("--task", "mri", "--data", data, "--model", factory, "--model-args", *IMAGES[factory].split(), *size, *FEW),
+        out=tmp_path / "out",
+    )
+    (figures,) = found.values()
+    assert list(found) == [factory.partition(":")[2]]
+    assert figures["equivariance"]["nmse_eq_max"] > 1e-6
+    assert figures["equivariance"]["n_exact"] == 0
+    assert {"plain", "zero-filled", "equivariance"} <= figures.keys()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("factory", CLASSIFIERS)
+def test_classifiers_are_measured_and_are_not_exact(factory, fashion, tmp_path):
+    where = ["--task", "fashion_mnist", "--data", fashion]
+    found = measure(
+        *(*where, "--model", factory, "--model-args", *CLASSIFIERS[factory].split(), "--name", "theirs"),
+        *("--protocols", "plain", "circular-shift", "--shifts", "2"),
+        out=tmp_path / "out",
+    )
+    assert found["theirs"]["circular-shift"]["logit_change_max"] > 1e-4
+
+
+def test_fastmris_varnet_gives_what_fastmri_gives(data):
+    """And moves with whole pixels no better than its U-Nets do; aligned as a whole it does."""
+    import fastmri.models
+
+    config = parse(["--task", "mri", "--data", str(data), *VARNET, "--network.align", "centroid"])
+    torch.manual_seed(0)
+    task = build_task(config).eval().double()
+    assert isinstance(task.network, Centred)
+    foreign = foreign_in(task.network)
+    assert isinstance(foreign, ForeignNetwork)
+    theirs = fastmri.models.VarNet(1, 2, 2, 2, 2).double().eval()
+    theirs.load_state_dict(foreign.model.state_dict())
+    kspace, mask = torch.randn(2, 3, 32, 48, dtype=torch.complex128), torch.arange(48) % 3 == 0
+    mask[20:28] = True
+    mask = mask.expand(2, -1)
+    kspace = kspace * mask[:, None, None]
+    plain, mask5 = foreign(kspace, mask), mask[:, None, None, :, None]
+    torch.testing.assert_close(plain, theirs(torch.view_as_real(kspace), mask5))
+    with torch.no_grad():
+        shift = torch.tensor([[3, 5], [-2, 7]])
+        moved = torch.stack([_moved(k, t) for k, t in zip(kspace, shift.tolist(), strict=True)])
+        for network, limit in ((task.network, None), (foreign, 1e-6)):
+            before = circular_shift(network(kspace, mask)[:, None], shift)[:, 0]
+            error = float((network(moved, mask) - before).norm() / before.norm())
+            assert error < 1e-9 if limit is None else error > limit
+
+
+def _moved(kspace: torch.Tensor, shift: list[int]) -> torch.Tensor:
+    """The k-space of an object that moved by whole pixels."""
+    return fft2c(ifft2c(kspace).roll(shift, (-2, -1)))
+
+
+@pytest.mark.training
+def test_a_network_of_kspace_trains_predicts_and_is_measured_beside_ours(run, data, tmp_path):
+    out = tmp_path / "varnet"
+    flags = ["--task", "mri", "--data", str(data), "--out", str(out), *VARNET, *QUICK]
+    assert train.main(flags) == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["network"]["args"]["num_cascades"] == 1
+    assert config["clamp"] == 100  # of the networks of ours that take k-space
+    assert train.main(["--resume", str(out), "--trainer.max_epochs=2"]) == 0
+    found = measure(run, out, *FEW[:3], "any-shift", "physical-shift", "--shifts", "2", out=tmp_path / "evaluation")
+    assert found["varnet"]["any-shift"]["nmse_eq_max"] > 1e-6
+    assert "any-shift" not in found[run.name]
+    assert found[run.name]["equivariance"]["nmse_eq_max"] < 1e-10 < found["varnet"]["equivariance"]["nmse_eq_max"]
+    file = next((data / "singlecoil_val").iterdir())
+    assert predict.main([str(out), str(file), "--out", str(tmp_path / "images")]) == 0
+    assert (tmp_path / "images" / file.name).exists()
+
+
+def every_hundredth(part: Part) -> Part:
+    return part._replace(images=part.images[::100], labels=part.labels[::100])
+
+
+@pytest.mark.training
+def test_a_classifier_trains(tmp_path, monkeypatch):
+    whole = fashion_mnist.read_bundled
+    monkeypatch.setattr(fashion_mnist, "read_bundled", lambda name: every_hundredth(whole(name)))
+    words = ["--model-args", *CLASSIFIERS["timm:create_model"].split()]
+    out = tmp_path / "out"
+    assert train.main(["--task=fashion_mnist", "--model=timm:create_model", *words, *QUICK, f"--out={out}"]) == 0
+    assert foreign_in(open_run(out).task.network).model.num_classes == 10  # type: ignore[union-attr]
+
+
+@pytest.mark.process
+def test_weights_change_the_figures_and_their_seed_does(mine, data, tmp_path):
+    base = ["--task", "mri", "--data", data, "--model", "mine:Small", "--model-args", "width=2", *FEW]
+    torch.manual_seed(5)
+    trained = make_model("mine:Small", {"width": 2})
+    state = trained.state_dict()
+    torch.save(state, tmp_path / "plain.pt")
+    torch.save({"state_dict": {f"net.model.{k}": v for k, v in state.items()} | {"loss.x": torch.ones(1)}, "epoch": 3},
+               tmp_path / "lightning.ckpt")  # fmt: skip
+    save_file(state, tmp_path / "weights.safetensors")
+    files = ["plain.pt", "lightning.ckpt", "weights.safetensors"]
+    found = [
+        measure(*base, "--weights", tmp_path / name, out=tmp_path / f"out-{name}")["Small"]["plain"] for name in files
+    ]
+    assert found[0] == found[1] == found[2]
+    fresh = [
+        measure(*base, "--seed", seed, out=tmp_path / f"seed{i}")["Small"]["plain"] for i, seed in enumerate("001")
+    ]
+    assert fresh[0] == fresh[1] != fresh[2]
+    assert found[0] not in fresh
+
+
+def test_an_evaluation_goes_on_with_the_same_weights_alone(mine, run, tmp_path, monkeypatch, capsys):
+    weights = tmp_path / "weights.pt"
+    torch.save(make_model("mine:by_name", {"width": 2}).state_dict(), weights)
+    argv = [run, "--model", "mine:by_name", "--model-args", "width=2", "--weights", weights, *FEW]
+    argv += ["--network.total_stride", "2", "--name", run.name]
+    whole = tmp_path / "whole"
+    found = measure(*argv, out=whole)
+    assert list(found) == [f"{run.name}-1", f"{run.name}-2"]
+    store, stored = Evaluation._store, []
+
+    def stop(self, path, rows):
+        if len(stored) == 9:
+            raise KeyboardInterrupt
+        stored.append(path)
+        store(self, path, rows)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "_store", stop)
+        assert evaluate.main([*map(str, argv), "--out", str(out)]) == 130
+    original = weights.read_bytes()
+    torch.save(make_model("mine:by_name", {"width": 2}).state_dict(), weights)
+    assert "changed since" in refuse(capsys, evaluate.main, "--resume", out)
+    weights.write_bytes(original)
+    assert evaluate.main(["--resume", str(out)]) == 0
+    assert (out / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    with (out / "results.csv").open() as file:
+        assert {row["run"] for row in csv.DictReader(file)} == set(found)
+
+
+REFUSED = {
+    "no_such_package:Net": "cannot import no_such_package",
+    "mine:Smal": "did you mean mine:Small",
+    "mine:": "factory without a name",
+    "mine:number": "is of type int and cannot be called",
+    "mine:unannotated": "does not say that it makes a network",
+    "mine:no_network": "gives what is of type int",
+    "mine:Half": r"makes (1, 1, 16, 16) of float32 (1, 1, 32, 32)",
+    "mine:Pair": "makes what is of type tuple",
+    "mine:TwoInputs": "cannot take float32 (1, 1, 32, 32) (TypeError",
+    "os:system": "does not say that it makes a network",
+    "torch:load": "does not say that it makes a network",
+    "NoColon": "is no factory",
+}
+
+
+@pytest.mark.parametrize("factory", REFUSED)
+def test_what_is_no_network_is_refused(factory, mine, data, capsys):
+    argv = ["--task", "mri", "--data", data, "--model", factory, "--out", mine / "out"]
+    assert REFUSED[factory] in refuse(capsys, evaluate.main, *argv, *FEW)
+    if factory != "NoColon":
+        assert REFUSED[factory] in refuse(capsys, train.main, *argv, *QUICK)
+    assert not (mine / "out").exists()
+
+
+def test_arguments_that_do_not_fit(mine, data, capsys):
+    argv = ["--task", "mri", "--data", data, "--model", "mine:Small"]
+    for main, flags in ((evaluate.main, FEW), (train.main, QUICK)):
+        said = refuse(capsys, main, *argv, "--model-args", "widht=3", *flags)
+        assert "mine:Small refuses its --model-args (widht=3): TypeError" in said
+        assert "write --model-args" in refuse(capsys, main, *argv, "--model-args", "width", *flags)
+        assert "twice" in refuse(capsys, main, *argv, "--model-args", "width=3", "width=4", *flags)
+        assert "not valid YAML" in refuse(capsys, main, *argv, "--model-args", "width=[", *flags)
+        assert "unknown network.takes" in refuse(capsys, main, *argv, "--network.takes", "images", *flags)
+    odd = ["--network.total_stride", "64"]
+    assert "multiple of the network's total stride 64" in refuse(capsys, evaluate.main, *argv, *odd, *FEW)
+
+
+def test_another_number_of_classes_is_refused(fashion, capsys):
+    argv = ["--task", "fashion_mnist", "--data", fashion, "--model", "timm:create_model", "--model-args"]
+    said = refuse(capsys, evaluate.main, *argv, "model_name=resnet10t", "in_chans=1", "num_classes=7")
+    assert "makes (1, 7) of images (1, 1, 32, 32) of 10 classes where (1, 10) is needed" in said
+
+
+class Code:
+    def __reduce__(self):
+        return (Path("ran.txt").write_text, ("code",))
+
+
+def test_weights_that_cannot_be_loaded(mine, data, capsys):
+    argv = ["--task", "mri", "--data", data, "--model", "mine:Small", "--out", mine / "out", "--weights"]
+    torch.save({"down.weight": Code()}, mine / "code.pt")
+    assert "not a checkpoint of plain data" in refuse(capsys, evaluate.main, *argv, mine / "code.pt")
+    assert not (mine / "ran.txt").exists()
+    torch.save(make_model("mine:Small", {}), mine / "whole.pt")
+    assert "save its state_dict alone" in refuse(capsys, evaluate.main, *argv, mine / "whole.pt")
+    torch.save(make_model("mine:Small", {"width": 3}).state_dict(), mine / "other.pt")
+    said = refuse(capsys, evaluate.main, *argv, mine / "other.pt")
+    assert "it has (3, 1, 3, 3) where the model has (4, 1, 3, 3) in down.weight" in said
+    torch.save(nn.Conv2d(1, 1, 1).state_dict(), mine / "foreign.pt")
+    assert "it has nothing where the model has" in refuse(capsys, evaluate.main, *argv, mine / "foreign.pt")
+    torch.save([1, 2], mine / "list.pt")
+    assert "holds no weights" in refuse(capsys, evaluate.main, *argv, mine / "list.pt")
+    (mine / "broken.safetensors").write_bytes(b"no")
+    assert "no safetensors file" in refuse(capsys, evaluate.main, *argv, mine / "broken.safetensors")
+    (mine / "short.pt").write_bytes((mine / "whole.pt").read_bytes()[:900])
+    assert "truncated or not" in refuse(capsys, evaluate.main, *argv, mine / "short.pt")
+    assert "nowhere.pt" in refuse(capsys, evaluate.main, *argv, mine / "nowhere.pt")
+    assert not (mine / "out").exists()
+
+
+def test_flags_that_say_nothing_without_each_other(mine, run, capsys):
+    model = ["--model", "mine:Small"]
+    assert "needs --task" in refuse(capsys, evaluate.main, *model)
+    assert "--weights is for a network that --model names" in refuse(capsys, evaluate.main, run, "--weights", "w.pt")
+    assert "--task is for" in refuse(capsys, evaluate.main, run, "--task", "mri")
+    assert "leave it out" in refuse(capsys, evaluate.main, run, *model, "--task", "mri")
+    assert "unknown task" in refuse(capsys, evaluate.main, *model, "--task", "mir")
+    assert "--name" in refuse(capsys, evaluate.main, *model, "--task", "mri", "--name", "a/b")
+    assert "needs --data" in refuse(capsys, evaluate.main, *model, "--task", "cifar10")
+    assert "cannot take maps" in refuse(capsys, evaluate.main, *model, "--task", "ct", "--network.takes", "maps")
+    assert "unknown option --network.widths" in refuse(capsys, train.main, *model, "--network.widths=[4]")
+
+
+def test_nothing_is_called_because_a_run_folder_names_it(run, tmp_path, capsys):
+    """A run folder may come from someone else."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["network"] = {"name": "os:system", "args": {"command": f"touch {tmp_path / 'ran'}"}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "does not say that it makes a network" in refuse(capsys, evaluate.main, tmp_path / "run")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_arguments_are_yaml():
+    assert model_args(["a=1", "b=[8, 16]", "c=relu", "d=null", "e=x=y", "f=1.5", "g="]) == {
+        "a": 1,
+        "b": [8, 16],
+        "c": "relu",
+        "d": None,
+        "e": "x=y",
+        "f": 1.5,
+        "g": None,
+    }
+    config = parse(["--model", "x:y", "--model-args", "a=1", "--seed=3", "--model-args", "b=[2]"])
+    assert (config.network.name, config.network.args, config.seed) == ("x:y", {"a": 1, "b": [2]}, 3)
+    with pytest.raises(InputError, match="name=value"):
+        model_args(["--x"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_of_others_is_configured_like_ours_that_takes_the_same(task):
+    row = TASKS[task]
+    data = [] if row.sample else ["--data", "somewhere"]
+    first = next(iter(row.networks))
+    assert stands_for(task, "x:y") == first
+    config = parse(["--task", task, "--model", "x:y", *data])
+    ours = parse(["--task", task, "--network", first, *data])
+    for part in ("optimizer", "scheduler", "dataset", "evaluation", "trainer"):
+        assert config[part] == ours[part]
+    assert network_of(config).build is ForeignNetwork
+
+
+def test_a_function_says_what_it_makes_in_any_form(mine):
+    assert isinstance(find_factory("mine:by_name")(2), nn.Module)
+    assert isinstance(find_factory("torchvision.models:resnet18")(num_classes=2), nn.Module)
+
+
+def test_a_model_with_weights_of_its_own_names_keeps_them(mine):
+    model = make_model("mine:Small", {})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.save(before, "w.pt")
+    nn.init.zeros_(model.down.weight)  # type: ignore[union-attr, arg-type]
+    load_model(model, Path("w.pt"))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
