@@ -20,10 +20,13 @@ from pipelines.commands import evaluate, predict, train
 from pipelines.measuring.evaluation import Evaluation
 from pipelines.measuring.foreign import ForeignNetwork, find_factory, foreign_in, make_model, model_args
 from pipelines.runs.checkpoints import build_task
-from pipelines.runs.config import parse
+from pipelines.runs.config import parse, settings_of
 from pipelines.runs.foreign import load_model
 from pipelines.runs.open import open_run
+from pipelines.runtime.nested import keys
 from pipelines.tasks import TASKS, network_of, stands_for
+from pipelines.tuning.request import check_points
+from pipelines.tuning.space import parse_space
 from recon.errors import InputError
 from recon.layers import circular_shift
 from recon.networks import Centred
@@ -426,3 +429,15 @@ def test_a_model_with_weights_of_its_own_names_keeps_them(mine):
     load_model(model, Path("w.pt"))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_sweep_varies_the_factorys_arguments(mine, data):
+    config = settings_of(
+        parse(["--task", "mri", "--data", str(data), "--model", "mine:Small", "--model-args", "width=2"])
+    )
+    widths = {"choice": [2, 3]}
+    space = parse_space({"network": {"args": {"width": widths}}}, keys(config), "space")
+    check_points(config, space)
+    widths["choice"][1] = -1
+    with pytest.raises(InputError, match=r"network.args.width -1\): mine:Small refuses"):
+        check_points(config, parse_space({"network": {"args": {"width": widths}}}, keys(config), "space"))
