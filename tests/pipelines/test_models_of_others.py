@@ -24,13 +24,14 @@ from pipelines.runs.config import parse, settings_of
 from pipelines.runs.foreign import load_model
 from pipelines.runs.open import open_run
 from pipelines.runtime.nested import keys
-from pipelines.tasks import TASKS, network_of, stands_for
+from pipelines.tasks import TASKS, measurement_settings, network_of, stands_for
 from pipelines.tuning.request import check_points
 from pipelines.tuning.space import parse_space
 from recon.errors import InputError
 from recon.layers import circular_shift
 from recon.networks import Centred
 from recon.physics.mri import fft2c, ifft2c
+from tests.data_prep.ct_files import write_ct
 from tests.data_prep.vision_files import write_fashion_mnist
 from tests.pipelines.test_bad_input import refuse
 
@@ -55,6 +56,11 @@ class OfKspace(Small):
     def forward(self, kspace, mask):
         image = torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=(-2, -1)), norm="ortho"), (-2, -1))
         return super().forward(image.abs())[:, 0]
+
+
+class OfSinogram(Small):
+    def forward(self, sinogram, geometry, image):
+        return super().forward(image)
 
 
 class Half(Small):
@@ -207,6 +213,20 @@ def test_fastmris_varnet_gives_what_fastmri_gives(data):
 def _moved(kspace: torch.Tensor, shift: list[int]) -> torch.Tensor:
     """The k-space of an object that moved by whole pixels."""
     return fft2c(ifft2c(kspace).roll(shift, (-2, -1)))
+
+
+@pytest.mark.process
+def test_a_network_of_sinograms_is_measured(mine, tmp_path):
+    data = write_ct(tmp_path / "ct", {"val": 1}, n_photons=4096)
+    argv = ["--task", "ct", "--data", data, "--split", "val", "--model", "mine:OfSinogram", "--max-shift", "6"]
+    argv += ["--network.takes", "measurement", "--dataset.image_size", "[48, 48]"]
+    found = measure(*argv, *FEW, out=tmp_path / "out")
+    assert found["OfSinogram"]["equivariance"]["nmse_eq_max"] > 1e-6
+
+
+def test_maps_are_the_files():
+    config = parse(["--task=mri", "--model=x:y", "--network.takes=maps", "--dataset.challenge=multicoil"])
+    assert measurement_settings(config) == {"measured": True, "given_maps": True}
 
 
 @pytest.mark.training
