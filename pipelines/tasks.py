@@ -23,6 +23,7 @@ from data_prep.hounsfield.inputs import SERIES, VOLUMES
 from data_prep.lodopab.inputs import SINOGRAMS
 from data_prep.projections.inputs import SCANS
 from pipelines.classification.kind import CLASSIFICATION
+from pipelines.measuring.foreign import TAKES, ForeignNetwork
 from pipelines.measuring.kind import AnyKind, NetworkEntry
 from pipelines.reconstruction import prepare_ct, prepare_mri
 from pipelines.reconstruction.kind import RECONSTRUCTION
@@ -30,6 +31,7 @@ from pipelines.reconstruction.preparation import Preparation
 from pipelines.reconstruction.task import attenuation_of, magnitude_of, measurement_of, sinogram_of
 from pipelines.runtime.nested import Tree
 from pipelines.runtime.notes import say_aloud
+from recon.errors import InputError, check_choice
 from recon.networks import MoDL, PrimalDual, ResNet, UNet, UnrolledCT, VarNet, ZeroFilledUNet
 
 
@@ -151,11 +153,51 @@ TASKS = {
     ),
 }
 OF_LOADERS = ("batch_size", "n_workers")  # keys of "dataset" that are not the data set's
+GIVEN_TO_OTHERS = {
+    RECONSTRUCTION: frozenset({"factory", "n_classes", "in_channels"}),
+    CLASSIFICATION: frozenset({"factory", "takes"}),
+}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a network's name is that of another program's factory, ``package.module:factory``."""
+    return ":" in name
+
+
+def stands_for(task: str, name: str, takes: str = "image") -> str:
+    """The network of ours that a network is configured, fed and read like: itself, or the first that takes the same.
+
+    Args:
+        task: a row of TASKS.
+        name: of the network, or of another program's factory.
+        takes: what a network that is not ours is handed: a key of TAKES.
+
+    Raises:
+        InputError: there is no such network, or the task has no such input.
+    """
+    row = TASKS[task]
+    if not is_foreign(name):
+        check_choice(f"network of the task {task}", name, row.networks)
+        return name
+    check_choice("network.takes", takes, TAKES)
+    for own, entry in row.networks.items():
+        if entry.measured == (takes != "image") and (takes != "maps" or entry.alignable):
+            return own
+    raise InputError(f"networks of the task {task} cannot take {takes}: leave out network.takes, or give another")
+
+
+def network_entry(task: str, name: str, takes: str = "image") -> NetworkEntry:
+    """The row of a network; arguments and errors are those of :func:`stands_for`."""
+    row = TASKS[task]
+    entry = row.networks[stands_for(task, name, takes)]
+    if not is_foreign(name):
+        return entry
+    return entry._replace(build=ForeignNetwork, given=GIVEN_TO_OTHERS[row.kind], older={}, fixed={"factory": name})
 
 
 def network_of(config: Namespace) -> NetworkEntry:
     """The row of the network that a configuration names."""
-    return TASKS[config.task].networks[config.network.name]
+    return network_entry(config.task, config.network.name, config.network.get("takes", "image"))
 
 
 def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
@@ -177,7 +219,8 @@ def open_dataset(config: Namespace, split: str, training: bool = False) -> Any:
 def measurement_settings(config: Namespace) -> dict[str, Any]:
     """What the network of a configuration needs of samples beside the image: arguments of the data set."""
     measured = {"measured": True} if network_of(config).measured else {}
-    return measured | ({"given_maps": True} if config.network.get("maps") == "given" else {})
+    given_maps = config.network.get("maps") == "given" or config.network.get("takes") == "maps"
+    return measured | ({"given_maps": True} if given_maps else {})
 
 
 def describe_data(config: Namespace) -> str:

@@ -254,6 +254,15 @@ def dicom(here):
     return write_series(here / "series", series(body()))
 
 
+@pytest.fixture
+def my_network(here, monkeypatch):
+    """The guide's own network, as the file that the page calls it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (code,) = (block for block in blocks("python") if block.startswith("# my_network.py"))
+    (here / "my_network.py").write_text(code)
+    return "my_network:Denoiser"
+
+
 # what stands for a folder or a file in the pages, and the fixture that makes it
 NAMES = {
     **dict.fromkeys(("RUN", "RUN_A", "RUN_B"), "run"),
@@ -277,6 +286,7 @@ NAMES = {
     "tooth.h5": "tooth",
     "scans/tooth.h5": "imported_tooth",
     "series": "dicom",
+    "my_network:Denoiser": "my_network",
 }
 RUNS = dict.fromkeys(("stride", "lpf3", "aps"), "run")  # of recon-evaluate
 
@@ -299,7 +309,7 @@ def test_command(line, here, request, monkeypatch):
         monkeypatch.setitem(SMALL, "recon-train", [])
     task = tokens[tokens.index("--task") + 1] if "--task" in tokens else ""
     small = SMALL.get(task if name == "recon-train" and task in SMALL else name, [])
-    if "primal_dual" in tokens or "--init" in tokens:  # which has no U-Net, or whose widths are the source's
+    if {"primal_dual", "--init", "--model"} & set(tokens):  # which have no U-Net of ours, or the widths of the source
         small = [flag for flag in small if "widths" not in flag]
     assert COMMANDS[name]([*tokens, *small]) == 0
 

@@ -19,6 +19,7 @@ from pipelines.classification.portable import portable
 from pipelines.classification.report import classification_report
 from pipelines.classification.subjects import ImageGroup, pieces_of
 from pipelines.classification.task import ClassificationTask, learning_rates
+from pipelines.measuring.foreign import foreign_in
 from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
 from pipelines.measuring.portable import Portable
 from pipelines.measuring.rows import Row, Summaries, Summary
@@ -66,7 +67,7 @@ class Classification(Kind[ClassificationTask, LabelledDataset, ImageGroup]):
         """See :class:`Kind`."""
         settings = {key: value for key, value in config.network.as_dict().items() if key != "name"}
         return ClassificationTask(
-            network.build(**settings | {key: settings[key] or 1 for key in FROM_DATA}),
+            network.build(**settings | {key: settings[key] or 1 for key in FROM_DATA}, **network.fixed),
             nn.CrossEntropyLoss(**config.loss.as_dict()),
             config.optimizer.as_dict(),
             config.scheduler.as_dict(),
@@ -96,6 +97,13 @@ class Classification(Kind[ClassificationTask, LabelledDataset, ImageGroup]):
             InputError: names the size and the remedy.
         """
         size = tuple(dataset.image_size)
+        foreign = foreign_in(task.network)
+        if foreign is not None:
+            image = dataset[0].image[None]
+            given = f"images {tuple(image.shape)} of {len(dataset.class_names)} classes"
+            task.eval()
+            foreign.try_out(lambda: foreign(image), given, (1, foreign.n_classes))
+            return
         network = copy.deepcopy(task.network).to("meta").eval()
         try:
             network(torch.empty(1, dataset.n_channels, *size, device="meta"))

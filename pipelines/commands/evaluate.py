@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -16,11 +15,13 @@ import torch
 from annotated_types import Len
 from pydantic import Field
 
+from pipelines.commands.model_flags import ModelFlags, add_model_flags, check_model_flags, model_of
 from pipelines.measuring.devices import fastest_batch, find_devices
 from pipelines.measuring.evaluation import PARTS, Evaluation, check_same
 from pipelines.measuring.kind import AnyRun, Measured, RunFacts
 from pipelines.measuring.settings import Settings
 from pipelines.runs.config import settings_of
+from pipelines.runs.foreign import weights_digest
 from pipelines.runs.open import open_runs
 from pipelines.runs.zoo import run_path
 from pipelines.runtime.bounds import BATCH_SIZE, MAX_SHIFT, NOISE, SEED, SHIFTS
@@ -103,6 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--save-reconstructions", action="store_true", help="write reconstructions/RUN/VOLUME.h5, as fastMRI does")
     add("--out", help="a new folder for all this (default: evaluation/<time>)")
     add("--resume", metavar="OUT", help="go on with an interrupted evaluation")
+    add_model_flags(parser)
     return parser
 
 
@@ -118,7 +120,7 @@ def _evaluate(argv: list[str]) -> None:
         return
     devices = find_devices(arguments.devices)
     other = {key: getattr(arguments, key) for key in ("image_size", "challenge") if getattr(arguments, key)}
-    runs = open_runs(arguments.runs, arguments.data, arguments.split, other)
+    runs = open_runs(arguments.runs, arguments.data, arguments.split, other, model_of(arguments))
     smallest = min(run.dataset.smallest_side for run in runs)
     if arguments.max_shift >= smallest:
         raise InputError(f"--max-shift is {arguments.max_shift}, but an image has a side of {smallest}: give less")
@@ -158,7 +160,7 @@ Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(ModelFlags):
     """The flags, as evaluation.json keeps them."""
 
     runs: list[str]
@@ -216,7 +218,8 @@ def _arguments(argv: list[str]) -> tuple[argparse.Namespace, Kept | None]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.runs:
+    check_model_flags(arguments)
+    if not arguments.runs and arguments.model is None:
         raise InputError("give at least one RUN, a folder that recon-train made; recon-evaluate --help explains")
     batch_size = 1 if arguments.batch_size is None else arguments.batch_size
     if arguments.shifts < 0 or arguments.max_shift < 1 or batch_size < 1 or arguments.seed < 0:
@@ -258,8 +261,8 @@ def _inputs(runs: Sequence[AnyRun]) -> dict[str, str | list[int]]:
     """What the figures depend on beside the settings: the checkpoints and the files, recognised again later."""
     found: dict[str, str | list[int]] = {}
     for run in runs:
-        with run.checkpoint.open("rb") as file:
-            found[str(run.checkpoint.resolve())] = hashlib.file_digest(file, "sha256").hexdigest()
+        place = f"the network {run.name}" if run.checkpoint is None else str(run.checkpoint.resolve())
+        found[place] = weights_digest(run)
         found[f"the configuration of {run.name}"] = json.dumps(
             {key: value for key, value in settings_of(run.config).items() if key not in ("trainer", "threads")},
             sort_keys=True,
@@ -272,9 +275,11 @@ def _inputs(runs: Sequence[AnyRun]) -> dict[str, str | list[int]]:
 
 def _facts(run: AnyRun) -> RunFacts:
     """What a report tells of a run beside its figures."""
-    none: list[dict[str, str]] = []
-    curves = _beside(run.folder / "metrics.csv", read_figures, none)
-    machine = _beside(run.folder / "environment.json", read_environment, Environment())
+    curves: list[dict[str, str]] = []
+    machine = Environment()
+    if run.folder is not None:
+        curves = _beside(run.folder / "metrics.csv", read_figures, curves)
+        machine = _beside(run.folder / "environment.json", read_environment, machine)
     return RunFacts(run.name, settings_of(run.config), curves, describe_data(run.config), machine)
 
 

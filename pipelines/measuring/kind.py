@@ -26,11 +26,11 @@ SubjectT = TypeVar("SubjectT")
 
 
 class Run(NamedTuple, Generic[TaskT, DataT]):
-    """A trained network, ready to be measured, and the data to measure it on."""
+    """A network, ready to be measured, and the data to measure it on; one that is not ours need have no folder."""
 
     name: str
-    folder: Path
-    checkpoint: Path
+    folder: Path | None
+    checkpoint: Path | None
     config: Namespace
     kind: Kind[TaskT, DataT, Any]
     task: TaskT
@@ -240,6 +240,7 @@ class NetworkEntry(NamedTuple):
         measured: samples must hold the measurement, not the image alone.
         alignable: it gets k-space, so that ``network.align`` can bring the object to the centre first.
         older: what keys mean that a run's config.yaml lacks, since its version did not know them.
+        fixed: arguments that the network's name says.
     """
 
     build: type[nn.Module]
@@ -249,6 +250,7 @@ class NetworkEntry(NamedTuple):
     measured: bool = False
     alignable: bool = False
     older: Mapping[str, Value] = {}
+    fixed: Tree = {}
 
 
 AnyKind = Kind[Any, Any, Any]

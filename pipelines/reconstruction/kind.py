@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 
-from data_prep import SliceDataset
+from data_prep import Sample, SliceDataset
+from pipelines.measuring.foreign import ForeignNetwork, foreign_in
 from pipelines.measuring.kind import Kind, Measured, NetworkEntry, Piece, Run
 from pipelines.measuring.portable import Portable
 from pipelines.measuring.rows import Row, Summaries, Summary
@@ -73,7 +74,7 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
     def build_task(self, config: Namespace, network: NetworkEntry, data: type[SliceDataset]) -> ReconstructionTask:
         """See :class:`Kind`."""
         settings = {key: value for key, value in config.network.as_dict().items() if key not in ("name", "align")}
-        built = network.build(**settings)
+        built = network.build(**settings, **network.fixed)
         align = config.network.get("align", "none")
         check_choice("network.align", align, ALIGN)
         return ReconstructionTask(
@@ -101,20 +102,18 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
         Raises:
             InputError: names the file, and the side, the multiple and the remedies, or the mask's numbers.
         """
-        network = copy.deepcopy(task.network).to("meta").eval()  # shapes without numbers: finds out at no cost
-        sizes = {shape[:2]: number for shape, (number, _) in zip(dataset.shapes, dataset.slices, strict=True)}
-        for size, number in sizes.items():
-            path = dataset.volumes[number].path
+        sizes = {shape[:2]: index for index, shape in reversed(list(enumerate(dataset.shapes)))}
+        paths = {size: dataset.volumes[dataset.slices[index][0]].path for size, index in sizes.items()}
+        for size, path in paths.items():
             _check_size(size, path, task.total_stride, dataset.fitted_by)
-            if dataset.measured:
-                continue  # all that can be wrong with a size
-            try:
-                network(*task.input_of(batch_of(torch.empty(1, 1, *size, device="meta")), task.clamp))
-            except ValueError as error:
-                raise InputError(f"{path}: image {size[0]} x {size[1]} does not fit the network: {error}") from None
-        _check_coils(dataset, task.network)
-        _check_angles(dataset, task.network)
+        foreign = foreign_in(task.network)
+        if foreign is None:
+            _check_network(paths, dataset, task)
         dataset.check()
+        if foreign is not None:
+            task.eval()
+            for index in sizes.values():
+                _try_out(foreign, task, Sample(*(part[None] for part in dataset[index])))
 
     def check_targets(self, dataset: SliceDataset) -> None:
         """See :class:`Kind`."""
@@ -193,6 +192,35 @@ class Reconstruction(Kind[ReconstructionTask, SliceDataset, Subject]):
             runs[0].dataset.definitions,
         )
         write_report(path, report)
+
+
+def _check_network(paths: Mapping[tuple[int, ...], Path], dataset: SliceDataset, task: ReconstructionTask) -> None:
+    """Refuse images of a size that a network of ours does not take, or coils or angles that it does not."""
+    network = copy.deepcopy(task.network).to("meta").eval()  # shapes without numbers: finds out at no cost
+    for size, path in paths.items() if not dataset.measured else ():  # else all that can be wrong has been looked at
+        try:
+            network(*task.input_of(batch_of(torch.empty(1, 1, *size, device="meta")), task.clamp))
+        except ValueError as error:
+            raise InputError(f"{path}: image {size[0]} x {size[1]} does not fit the network: {error}") from None
+    _check_coils(dataset, task.network)
+    _check_angles(dataset, task.network)
+
+
+def _try_out(foreign: ForeignNetwork, task: ReconstructionTask, batch: Sample) -> None:
+    """Refuse a network that makes no image of a batch of one slice."""
+    inputs = task.input_of(batch, task.clamp)
+    foreign.try_out(lambda: _image(task, batch), " and ".join(map(_described, inputs)), tuple(batch.image.shape))
+
+
+def _image(task: ReconstructionTask, batch: Sample) -> object:
+    """What the network makes of a batch, as a normalised image if it is a tensor."""
+    output = task.network(*task.input_of(batch, task.clamp))
+    return task.output_of(output, batch) if isinstance(output, Tensor) else output
+
+
+def _described(part: object) -> str:
+    shape = f"{str(part.dtype).removeprefix('torch.')} {tuple(part.shape)}" if isinstance(part, Tensor) else ""
+    return shape or type(part).__name__
 
 
 def _check_size(size: Sequence[int], path: Path, multiple: int, fitted_by: Sequence[str]) -> None:

@@ -131,18 +131,31 @@ def read_checkpoint(path: Path) -> dict[str, Value]:
     """
     if not path.exists():
         raise InputError(f"there is no checkpoint {path}: give another, or a run whose first epoch has ended")
-    check_regular(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # what torch advises about a bare pickle is said below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"{path} is not a checkpoint of plain data and was not loaded: give one of ours") from None
-    except Exception:  # a damaged pickle can fail in any way
-        raise InputError(f"{path} is truncated or not a checkpoint: train again, or give another one") from None
+    checkpoint = read_data(path, "give one of ours")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(f"{path} holds no network: give a checkpoint that recon-train made")
     as_kind(checkpoint, Weights, path)
     return checkpoint
+
+
+def read_data(path: Path, otherwise: str) -> Any:
+    """Read what torch.save wrote, data only: nothing in it can run.
+
+    Args:
+        path: the file.
+        otherwise: what to do where it holds more.
+
+    Raises:
+        InputError: it is missing, truncated, or holds more than data.
+    """
+    check_regular(path)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what torch advises about a bare pickle is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path} is not a checkpoint of plain data and was not loaded: {otherwise}") from None
+    except Exception:  # a damaged pickle can fail in any way
+        raise InputError(f"{path} is truncated or not a checkpoint: train again, or give another one") from None
 
 
 def load_weights(task: TrainedTask, path: Path) -> dict[str, Value]:

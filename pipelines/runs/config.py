@@ -21,18 +21,20 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import configs
 from data_prep.storage.strict_yaml import strict_yaml
+from pipelines.measuring.foreign import model_args
 from pipelines.runs.zoo import PREFIX
 from pipelines.runtime.bounds import check_bounds
-from pipelines.runtime.nested import Value, keys
+from pipelines.runtime.nested import Value, keys, leaves
 from pipelines.runtime.shell import add_version
 from pipelines.runtime.yaml_file import read_yaml
-from pipelines.tasks import TASKS, TaskRow
+from pipelines.tasks import TASKS, TaskRow, is_foreign, network_entry, stands_for
 from recon.errors import InputError, check_choice, nearest
 
 # Arguments of a data set that are no settings of it
 OF_THE_RUN = {"data", "split", "training", "seed", "progress", "measured", "given_maps"}
 ALIASES = {
     "network": "network.name",
+    "model": "network.name",
     "sampling": "network.sampling",
     "blur": "network.blur",
     "cascades": "network.n_cascades",
@@ -59,7 +61,8 @@ def _load_strict_yaml(text: str) -> Any:
 set_loader("yaml", _load_strict_yaml, exceptions=(yaml.YAMLError,))
 
 FLAGS = {"config", "help", "print_config", "version"}  # of recon-train, beside the settings
-CHOOSE_DEFAULTS = ("task", "data", "network.name")
+CHOOSE_DEFAULTS = ("task", "data", "network.name", "network.takes")
+ARGS = "network.args"  # whose keys are another program's
 _NOT_SETTINGS = ("config", "__default_config__", "resume", "out", "ray_workers", "ray_address")
 
 
@@ -67,7 +70,8 @@ def config_file(task: str, sample: bool, network: str) -> Path:
     """The YAML file with a task's recipe, or the preset for the bundled sample.
 
     ``<task>.yaml`` and ``<task>_sample.yaml`` are those of the task's first network, ``<task>-<network>.yaml`` and, if
-    it is there, ``<task>-<network>_sample.yaml`` those of the others.
+    it is there, ``<task>-<network>_sample.yaml`` those of the others. A network that is not ours has those of the one
+    that it stands for.
     """
     stem = task if network == next(iter(TASKS[task].networks)) else f"{task}-{network}"
     folder = resources.files(configs)
@@ -75,26 +79,29 @@ def config_file(task: str, sample: bool, network: str) -> Path:
     return Path(str(preset if preset.is_file() else folder / f"{stem}.yaml"))
 
 
-def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
+def build_parser(task: str, sample: bool, network: str, takes: str = "image") -> ArgumentParser:
     """The parser of ``recon-train``: every key of a task's configuration as a dotted flag.
 
     Args:
         task: a row of TASKS.
         sample: take the defaults of the bundled sample's preset instead of the full recipe.
-        network: a row of the task's networks.
+        network: a row of the task's networks, or another program's factory.
+        takes: what that one's network is handed.
     """
-    row = TASKS[task]
-    preset = config_file(task, sample, network)
+    row, entry = TASKS[task], network_entry(task, network, takes)
+    preset = config_file(task, sample, stands_for(task, network, takes))
     parser = ArgumentParser(
         prog="recon-train",
         description="Train a network, measure it, and leave a run folder with all there is to know.",
         epilog="Short forms: --network, --sampling, --blur and --cascades stand for --network.name, "
         "--network.sampling, --network.blur and --network.n_cascades. "
+        "--model package.module:factory --model-args k=v ... trains a network that is not ours: the factory is "
+        "imported and called (it must be a class of torch.nn.Module, or annotated to return one). "
         "Without --data the bundled sample images are used, with a preset for two CPU cores and the network that does "
         "best there in that time.",
         exit_on_error=False,
         allow_abbrev=False,
-        default_config_files=[str(preset)],
+        default_config_files=[] if is_foreign(network) else [str(preset)],
     )
     add_version(parser)
     add = parser.add_argument
@@ -114,9 +121,9 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     parser.add_class_arguments(row.dataset, "dataset", skip=set(not_settings))
     add("--dataset.batch_size", type=int, default=1, help="samples in a batch, on each device")
     add("--dataset.n_workers", type=int, default=0, help="processes that load data, for each device")
-    row.kind.add_arguments(parser, row.networks[network].build, set(row.networks[network].given))
+    row.kind.add_arguments(parser, entry.build, set(entry.given))
     add("--network.name", type=str, default=network, help=f"which network: {', '.join(row.networks)}")
-    if row.networks[network].alignable:
+    if entry.alignable:
         align = "centroid: bring the object to the centre before the network, and the image back after it"
         add("--network.align", type=str, default="none", help=align)
     parser.add_class_arguments(pl.Trainer, "trainer", skip=NO_SETTINGS)
@@ -125,6 +132,8 @@ def build_parser(task: str, sample: bool, network: str) -> ArgumentParser:
     add("--evaluation.split", type=str, default="val", help="the split measured at the end: val or test")
     add("--evaluation.shifts", type=int, default=4, help="circular shifts drawn for each image")
     add("--evaluation.max_shift", type=int, default=16, help="largest shift, in pixels")
+    if is_foreign(network):
+        parser.set_defaults({key: value for key, value in leaves(_read_yaml(preset)) if not key.startswith("network.")})
     return parser
 
 
@@ -146,8 +155,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         raise InputError("--data is empty: give a folder, or leave it out for the bundled sample")
     sample = given.get("data") is None and row.sample is not None
     network = given.get("network.name") or _network_of(row, sample and "config" not in given)
-    check_choice(f"network of the task {task}", str(network), row.networks)
-    parser = build_parser(task, sample, network)
+    parser = build_parser(task, sample, str(network), str(given.get("network.takes", "image")))
     _check_keys(parser, argv)
     try:
         config = parser.parse_args(argv)
@@ -228,13 +236,19 @@ def _check_values(config: Namespace) -> None:
 
 
 def expand_aliases(argv: Sequence[str]) -> list[str]:
-    """The arguments with short flags spelled out."""
-    out = []
+    """The arguments with short flags spelled out, and the words after --model-args as one mapping."""
+    out: list[str] = []
+    flag, words = "", list[str]()
+    for token in argv:
+        flag = token if token.startswith("--") else flag
+        (words if flag == "--model-args" else out).append(token)
+    argv, out = out + [f"--{ARGS}={json.dumps(model_args(words))}"] * bool(words), []
     for token, following in zip_longest(argv, argv[1:]):
         name, equals, value = token.partition("=")
         short = name.removeprefix("--")
         is_alias = name.startswith("--") and short in ALIASES
-        if short == "network" and Path(value if equals else following or "").suffix:
+        named = value if equals else following or ""
+        if short == "network" and Path(named).suffix and not is_foreign(named):
             is_alias = False  # a file of the keys network.*, which jsonargparse reads
         out.append(f"--{ALIASES[short]}{equals}{value}" if is_alias else token)
     return out
@@ -248,7 +262,8 @@ def _peek(argv: Sequence[str]) -> dict[str, Value]:
             content = _read_yaml(Path(value))
             found["config"] = value
             network = content.get("network")
-            found |= {"network.name": network["name"]} if isinstance(network, dict) and "name" in network else {}
+            network = network if isinstance(network, dict) else {}
+            found |= {f"network.{key}": network[key] for key in ("name", "takes") if key in network}
             found |= {key: content[key] for key in CHOOSE_DEFAULTS if key in content}
         elif name in CHOOSE_DEFAULTS:
             found[name] = None if value == "null" else value
@@ -282,6 +297,8 @@ def _check_keys(parser: ArgumentParser, argv: Sequence[str]) -> None:
 
 
 def _check_key(name: str, known: set[str], what: str) -> None:
+    if name.startswith(f"{ARGS}.") and ARGS in known:
+        return
     if name.split("+")[0].removesuffix(".help") not in known:
         near = nearest(name, sorted(known), 0.5)
         hint = f"did you mean {near}?" if near else "recon-train --help lists them"

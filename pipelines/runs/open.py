@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.measuring.kind import AnyRun, Run
 from pipelines.runs.checkpoints import Checkpoint, build_task, find_checkpoint, load_weights
+from pipelines.runs.foreign import Model, open_model
 from pipelines.runs.zoo import in_zoo
 from pipelines.runtime.nested import Tree
 from pipelines.tasks import TASKS, open_dataset
@@ -14,14 +15,22 @@ from recon.errors import InputError
 
 
 def open_runs(
-    paths: Sequence[str], data: str | None = None, split: str | None = None, dataset: Tree | None = None
+    paths: Sequence[str],
+    data: str | None = None,
+    split: str | None = None,
+    dataset: Tree | None = None,
+    model: Model | None = None,
 ) -> list[AnyRun]:
-    """Open runs of one task and give them distinct names; see :func:`open_run`.
+    """Open runs of one task, and a network that is not ours beside them, and give them distinct names.
+
+    See :func:`open_run` and :func:`pipelines.runs.foreign.open_model`.
 
     Raises:
         InputError: also where their tasks differ.
     """
     runs = [open_run(Path(path), data, split, dataset) for path in paths]
+    if model is not None:
+        runs.append(open_model(model, runs[0] if runs else None, data, split, dataset))
     tasks = {run.config.task: run.name for run in runs}
     if len(tasks) > 1:
         listed = ", ".join(f"{name} is {task}" for task, name in tasks.items())

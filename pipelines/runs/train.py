@@ -222,6 +222,8 @@ def finish(run: AnyRun) -> dict[str, Value]:
         The figures by protocol.
     """
     config, kind = run.config, run.kind
+    assert run.folder is not None  # of a training
+    assert run.checkpoint is not None
     load_weights(run.task, run.checkpoint)
     run.task.eval()
     evaluation = config.evaluation

@@ -76,7 +76,8 @@ def new_run_folder(config: Tree) -> Path:
         network = config["network"]
         blur = network["blur"] if (network.get("blur") or 1) > 1 else ""
         centred = "-centred" if network.get("align") == "centroid" else ""
-        variant = f"{network.get('sampling', network.get('name'))}{blur}{centred}"
+        name = str(network.get("name")).rpartition(":")[2]  # of another program's factory its own
+        variant = f"{network.get('sampling', name)}{blur}{centred}"
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{variant}-s{config['seed']}"
         folder = Path("runs") / config["task"] / name
         attempt = 1
