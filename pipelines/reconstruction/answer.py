@@ -10,12 +10,15 @@ from pipelines.reconstruction.collected import ReconstructionFindings, protocol_
 from pipelines.reports.tables import decimals, error, short, small
 
 NO_TARGET = "The files have no target, so quality was not measured."
+MANY = 8  # runs that have a sentence each
 ROUNDING = 1e-10  # NMSE_eq below it is rounding of float32 sums; an error of the method is above 1e-7
 
 
 def answer(findings: ReconstructionFindings) -> list[str]:
     """The sentences."""
-    equivariance = [_equivariance(findings, series.name) for series in findings.series]
+    names = [series.name for series in findings.series]
+    each = len(names) <= MANY
+    equivariance = [_equivariance(findings, name) for name in names] if each else _in_short(findings, names)
     return [*_quality(findings), *equivariance, *_motion(findings)]
 
 
@@ -103,6 +106,25 @@ def _equivariance(findings: ReconstructionFindings, run: str) -> str:
             f"(at most {small(errors[worst])}), and {exact} of {cases - ties} pairs are equal bit for bit.{apart}"
         )
     return f"{run} is not shift equivariant: {_errors(findings, run, errors, worst)}.{apart}"
+
+
+def _in_short(findings: ReconstructionFindings, runs: Sequence[str]) -> list[str]:
+    """One sentence for all runs that are equivariant, and one for all others; the tables have the ties."""
+    worst: dict[str, float] = {}
+    for run in runs:
+        errors = [findings.get(run, protocol, "nmse_eq_max") for protocol in findings.circular()]
+        if known := [float(value) for value in errors if value is not None]:
+            worst[run] = max(known)
+    exact = [run for run, error_of_run in worst.items() if error_of_run < ROUNDING]
+    others = [run for run in worst if run not in exact]
+    said = []
+    if exact:
+        most = small(max(worst[run] for run in exact))
+        said.append(f"Shift equivariant, exact or up to rounding (NMSE_eq at most {most}): {', '.join(exact)}.")
+    if others:
+        listed = ", ".join(f"{run} {small(worst[run])}" for run in others)
+        said.append(f"Not shift equivariant, with the worst NMSE_eq of all circular protocols: {listed}.")
+    return said
 
 
 def _counted(ties: int) -> str:

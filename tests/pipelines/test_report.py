@@ -565,3 +565,13 @@ def test_many_runs_of_long_names_stay_inside_the_window(browser, tmp_path):
         tab.screenshot(path=tmp_path / f"{width}.png", full_page=True)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         tab.close()
+
+
+def test_many_runs_are_answered_in_two_sentences():
+    found = Made(typical={f"aps{n}": 1e-14 for n in range(5)} | {f"stride{n}": 1e-3 for n in range(4)}).report().answer
+    said = [sentence for sentence in found if "hift equivariant" in sentence]
+    assert len(said) == 2
+    assert re.match(
+        r"Shift equivariant, exact or up to rounding \(NMSE_eq at most .+\): aps0, aps1, aps2, aps3, aps4\.$", said[0]
+    )
+    assert re.match(r"Not shift equivariant, .+: stride0 .+, stride3 \d", said[1])
