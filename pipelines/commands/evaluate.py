@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN",
         help="a run folder of recon-train, one of its checkpoints (.ckpt), or a network that comes with the package: "
-        "zoo:mri or zoo:ct")  # fmt: skip
+        "zoo:mri, zoo:ct or zoo:fashion_mnist")  # fmt: skip
     add("--protocols", nargs="+", metavar="NAME", help="what to measure (default: all below of the runs' kind)")
     add(
         "--shifts",

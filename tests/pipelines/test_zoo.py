@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from data_prep import bundled
+from data_prep.labelled import fashion_mnist
 from pipelines.commands import evaluate, predict
 from pipelines.commands.train import main as train_command
 from pipelines.measuring.kind import AnyRun
@@ -26,7 +27,11 @@ from pipelines.runs.zoo import ZOO, zoo_names
 from tests.conftest import TINY
 from tests.pipelines.test_bad_input import refuse
 
-NAMES = ("ct", "mri")
+NAMES = ("ct", "fashion_mnist", "mri")
+RECONSTRUCTION = ("ct", "mri")
+MOVED = dict.fromkeys(RECONSTRUCTION, ("equivariance", "nmse_eq_max", 1e-10)) | {
+    "fashion_mnist": ("circular-shift", "logit_change_max", 1e-5)
+}  # the protocol, its worst error and what it stays below
 
 
 @pytest.fixture
@@ -37,6 +42,18 @@ def whole_subjects(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setattr(bundled, "SUBJECTS", [subject for subject in bundled.SUBJECTS if subject.split == "test"])
     monkeypatch.setattr(bundled, "CT_SUBJECTS", tested)
     monkeypatch.setenv("RECON_CACHE", str(folder))
+
+
+@pytest.fixture
+def few_images(few_slices: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled samples hold two slices of each person, and every fortieth image of clothes."""
+    whole = fashion_mnist.read_bundled
+
+    def every_fortieth(name: str) -> Any:
+        part = whole(name)
+        return part._replace(images=part.images[::40], labels=part.labels[::40])
+
+    monkeypatch.setattr(fashion_mnist, "read_bundled", every_fortieth)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +94,7 @@ def measure(run: AnyRun, protocol: str, n_shifts: int = 1) -> dict[str, Any]:
     return run.kind.summarise(found, run.dataset)[protocol]
 
 
-def test_these_come_with_the_package():
+def test_there_is_one_for_each_bundled_sample():
     assert tuple(zoo_names()) == NAMES
 
 
@@ -106,7 +123,7 @@ def test_they_are_small_and_in_the_package():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECONSTRUCTION)
 def test_reconstructions_are_as_good_as_the_card_says(name, whole_subjects):
     found = measure(open_run(Path(f"zoo:{name}")), "plain")
     assert found["psnr"]["mean"] == pytest.approx(on_card(name, "PSNR"), abs=0.0151)  # .01, and the card's rounding
@@ -114,14 +131,21 @@ def test_reconstructions_are_as_good_as_the_card_says(name, whole_subjects):
 
 
 @pytest.mark.slow
+def test_answers_are_as_good_as_the_card_says():
+    found = measure(open_run(Path("zoo:fashion_mnist")), "plain")
+    assert found["accuracy"] * 100 == pytest.approx(on_card("fashion_mnist", "accuracy"), abs=0.2)  # two images
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_they_are_exact_and_with_stride_they_are_not(name, few_slices):
+def test_they_are_exact_and_with_stride_they_are_not(name, few_images):
     run = open_run(Path(f"zoo:{name}"))
-    assert measure(run, "equivariance", 2)["nmse_eq_max"] < 1e-10
+    protocol, worst, bound = MOVED[name]
+    assert measure(run, protocol, 2)[worst] < bound
     run.config.network.sampling = "stride"
     control = build_task(run.config).eval()
     load_weights(control, run.checkpoint)
-    assert measure(run._replace(task=control), "equivariance", 2)["nmse_eq_max"] > 1e-5
+    assert measure(run._replace(task=control), protocol, 2)[worst] > 1e5 * bound
 
 
 @pytest.mark.slow
@@ -152,8 +176,12 @@ def test_a_name_that_is_not_there(capsys, data, here):
     for main, argv in commands:
         sentence = refuse(capsys, main, *argv)
         assert "did you mean 'mri'?" in sentence
-        assert "ct, mri" in sentence
+        assert "ct, fashion_mnist, mri" in sentence
     assert not (here / "out").exists()
+
+
+def test_a_classifier_makes_no_images(capsys, data, tmp_path):
+    assert "makes no images" in refuse(capsys, predict.main, "zoo:fashion_mnist", data, "--out", tmp_path)
 
 
 @pytest.mark.parametrize(
