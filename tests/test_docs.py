@@ -159,6 +159,11 @@ def ct_run(lodopab, tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def run_config(run):
+    return run / "config.yaml"
+
+
 @pytest.fixture(scope="session")
 def kspace_run(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kspace_run")
@@ -266,6 +271,7 @@ def my_network(here, monkeypatch):
 # what stands for a folder or a file in the pages, and the fixture that makes it
 NAMES = {
     **dict.fromkeys(("RUN", "RUN_A", "RUN_B"), "run"),
+    "RUN/config.yaml": "run_config",
     "RUN_CT": "ct_run",
     "RUN_KSPACE": "kspace_run",
     "RUN_CLASSIFIER": "classifier",

@@ -55,7 +55,7 @@ class Sizes(NamedTuple):
 
 
 CUDA = Sizes(96, tuple(NETWORKS), 256, WIDTHS, 320, 224, batch=8, photographs=32, pairs=300, repeats=30)
-CPU = Sizes(24, ("U-Net, aps", "CIFAR ResNet-20, aps"), 32, (4, 8), 32, 32, batch=1, photographs=1, pairs=4, repeats=1)
+CPU = Sizes(24, ("U-Net, aps", "CIFAR ResNet-20, aps"), 32, (4, 8), 32, 32, batch=2, photographs=1, pairs=4, repeats=1)
 
 
 class Setting(NamedTuple):
