@@ -172,7 +172,7 @@ def load_weights(task: TrainedTask, path: Path) -> dict[str, Value]:
             theirs, ours = (tuple(d[name].shape) if name in d else "nothing" for d in (state, own))
             raise InputError(
                 f"{path} is a checkpoint of another network (it has {theirs} where this one has {ours} in {name}): "
-                "use the network settings it was trained with"
+                "use the network settings that it was trained with, and the version of this package (environment.json)"
             )
         if state[name].is_floating_point() != own[name].is_floating_point() or state[name].is_complex():
             raise damaged(path, f"state_dict.{name} has numbers of type {state[name].dtype}")
