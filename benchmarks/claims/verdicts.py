@@ -86,9 +86,9 @@ def exact(errors: Sequence[float], control: Sequence[float]) -> Word:
         >>> exact([1e-13, 0.0], [1e-3]), exact([1e-13, 1e-5], [1e-3]), exact([1e-13], [1e-13]), exact([], [1e-3])
         ('holds', 'fails', 'inconclusive', 'inconclusive')
     """
-    if not errors or not control or min(control) <= EXACT:
-        return "inconclusive"
-    return "holds" if max(errors) <= EXACT else "fails"
+    if errors and max(errors) > EXACT:
+        return "fails"
+    return "holds" if errors and control and min(control) > EXACT else "inconclusive"
 
 
 def together(words: Sequence[Word]) -> Word:

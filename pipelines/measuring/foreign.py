@@ -58,8 +58,8 @@ class ForeignNetwork(nn.Module):
         self.model = make_model(factory, args or {})
 
     def forward(self, *inputs: Any) -> Any:
-        """What the model makes of its inputs."""
-        return self.model(*inputs)
+        """What the model makes of its inputs, which it may work on in place: they are copies."""
+        return self.model(*(x.clone() if isinstance(x, Tensor) else x for x in inputs))
 
     def try_out(self, run: Callable[[], Any], given: str, expected: tuple[int, ...]) -> None:
         """Refuse a model that cannot take its input, or whose output is of another shape, before anything is measured.
@@ -130,7 +130,7 @@ def make_model(factory: str, args: Mapping[str, Any]) -> nn.Module:
             model = make(**args)
     except (InputError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(f"{key}={value}" for key, value in args.items()) or "none"
         raise InputError(f"{factory} refuses its --model-args ({given}): {_said(error)}") from error
     if not isinstance(model, nn.Module):
@@ -157,7 +157,7 @@ def find_factory(name: str) -> Callable[..., nn.Module]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(path)
-    except Exception as error:  # of the module itself, or of what it imports
+    except (Exception, SystemExit) as error:  # of the module itself, or of what it imports
         raise InputError(
             f"cannot import {path} of {name} ({_said(error)}): install it, or start in the folder that holds it"
         ) from error

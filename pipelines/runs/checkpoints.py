@@ -17,11 +17,12 @@ from torch import Tensor
 from typing_extensions import TypeAliasType, TypedDict
 
 from pipelines.runs.config import load
+from pipelines.runs.trust import check_trusted
 from pipelines.runs.zoo import run_path
 from pipelines.runtime.nested import Value
 from pipelines.runtime.run_folder import check_run_folder
 from pipelines.runtime.stored import Count, as_kind, check_regular, damaged
-from pipelines.tasks import TASKS, network_of
+from pipelines.tasks import TASKS, is_foreign, network_of
 from pipelines.training.base import TrainedTask
 from recon.errors import InputError
 
@@ -120,6 +121,8 @@ def build_task(config: Namespace) -> Any:
         InputError: settings that cannot work together.
     """
     row = TASKS[config.task]
+    if is_foreign(config.network.name):
+        check_trusted(config.network.name, config.network.args or {})
     return row.kind.build_task(config, network_of(config), row.dataset)
 
 

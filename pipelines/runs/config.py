@@ -22,6 +22,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 import configs
 from data_prep.storage.strict_yaml import strict_yaml
 from pipelines.measuring.foreign import model_args
+from pipelines.runs.trust import trust
 from pipelines.runs.zoo import PREFIX
 from pipelines.runtime.bounds import check_bounds
 from pipelines.runtime.nested import Value, keys, leaves
@@ -165,6 +166,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     if config.data is None and row.sample is None:
         raise InputError(f"--task {task} needs --data: a folder with {row.layout}")
     _check_values(config)
+    name = config.network.name
+    if is_foreign(name) and given_options(argv).get("network.name") == name:
+        trust(name, config.network.args or {})
     return config
 
 

@@ -106,7 +106,7 @@ def load_model(model: nn.Module, path: Path) -> None:
     """
     state = read_weights(path)
     own = model.state_dict()
-    prefix = _prefix(list(own), state)
+    prefix = _prefix(list(own), state, path)
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     for name in (*own, *state):
         theirs, ours = (tuple(d[name].shape) if name in d else "nothing" for d in (state, own))
@@ -147,10 +147,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is truncated or no safetensors file ({error}): give another one") from None
 
 
-def _prefix(own: Sequence[str], state: Mapping[str, Tensor]) -> str:
-    """What stands before each name of a network's weights where it was saved as a part of something else."""
-    candidates = (name.removesuffix(own[0]) for name in state if own and name.endswith(f".{own[0]}"))
-    return next((prefix for prefix in candidates if all(prefix + name in state for name in own)), "")
+def _prefix(own: Sequence[str], state: Mapping[str, Tensor], path: Path) -> str:
+    """What stands before each name of a network's weights where it was saved as a part of something else.
+
+    Raises:
+        InputError: there are several such parts.
+    """
+    if all(name in state for name in own):
+        return ""
+    candidates = {name.removesuffix(own[0]) for name in state if name.endswith(f".{own[0]}")}
+    found = sorted(prefix for prefix in candidates if all(prefix + name in state for name in own))
+    if len(found) > 1:
+        raise InputError(f"{path} holds several such networks ({', '.join(found)}): save the state dict of one")
+    return found[0] if found else ""
 
 
 def weights_digest(run: AnyRun) -> str:

@@ -14,6 +14,7 @@ from ray import tune
 
 from data_prep import replace_file
 from pipelines.runs.train import train
+from pipelines.runs.trust import trust_in_sweep
 from pipelines.runtime.memory import give_back_freed_memory, keep_freed_memory
 from pipelines.runtime.nested import overlay
 from pipelines.tuning.ledger import number_of, read_rows, trial_folder
@@ -107,6 +108,7 @@ def _prepare(folder: Path, number: int, point: Point, sweep: SweepSettings) -> l
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     start = folder.with_name(f"{folder.name}.yaml")
+    trust_in_sweep(str(sweep["config"]["network"].get("name")))
     with replace_file(start) as temporary:
         temporary.write_text(yaml.safe_dump(overlay(sweep["config"], point), sort_keys=False))
     return ["--config", str(start), "--out", str(folder)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from torch import nn
 
 from pipelines.commands import evaluate, train
 from pipelines.measuring.foreign import make_model
+from pipelines.runs import trust
+from pipelines.runs.foreign import load_model
+from recon.errors import InputError
 from tests.data_prep.vision_files import write_fashion_mnist
 from tests.pipelines.test_bad_input import refuse
 
@@ -108,3 +112,36 @@ def test_nothing_is_called_because_a_run_folder_names_it(run, tmp_path, capsys):
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     assert "does not say that it makes a network" in refuse(capsys, evaluate.main, tmp_path / "run")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_alone_does_not_run_code(capsys, run, here, monkeypatch):
+    """A run folder of somebody else names code: it is not even imported before the user has named it, too."""
+    monkeypatch.setenv("RECON_CACHE", str(here / "cache"))
+    monkeypatch.setattr(trust, "_named", set())
+    (here / "payload.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\nPath('ran').touch()\n\n\nclass Net(nn.Identity):\n    pass\n"
+    )
+    folder = here / "theirs"
+    shutil.copytree(run, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["network"] = {"name": "payload:Net", "args": {}, "takes": "image", "total_stride": 1}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    for command, *flags in (
+        (evaluate.main, folder, "--out", "out"),
+        (train.main, "--config", folder / "config.yaml", "--out", "out"),
+        (train.main, "--resume", folder),
+    ):
+        assert "which you have not run by yourself" in refuse(capsys, command, *flags)
+    assert not (here / "ran").exists()
+    trust.trust("payload:Net", {})
+    monkeypatch.setattr(trust, "_named", set())  # another command of the same user
+    assert "another network" in refuse(capsys, evaluate.main, folder, "--out", "out")  # its weights are a U-Net's
+    assert (here / "ran").exists()
+
+
+def test_weights_of_several_networks_are_not_guessed(tmp_path):
+    one, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    both = nn.ModuleDict({"a": one, "b": other}).state_dict()
+    torch.save(both, tmp_path / "both.pt")
+    with pytest.raises(InputError, match="several such networks"):
+        load_model(nn.Linear(2, 1), tmp_path / "both.pt")

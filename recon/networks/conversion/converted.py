@@ -20,6 +20,11 @@ from recon.networks.conversion.rules import RULES
 from recon.networks.conversion.selector import FourthPowers
 
 N_SHIFTS = 3
+LARGEST_ERROR = 0.05  # that rounding may leave, of 16-bit numbers
+OTHER_SIZES = (
+    "because its convolutions do not pad, a pool has ceil_mode, or a transposed convolution lacks output_padding: give "
+    "convolutions padding, and sides that the strides divide"
+)
 
 
 class ConversionReport(NamedTuple):
@@ -54,8 +59,8 @@ class Converted(nn.Module):
         conversion: what was changed and measured; print it.
     """
 
-    conversion: ConversionReport | None
-    _phase_selector: nn.Module
+    conversion: ConversionReport | None = None
+    _phase_selector: nn.Module = FourthPowers()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own forward, on the grids that the content chooses.
@@ -65,7 +70,10 @@ class Converted(nn.Module):
         """
         if self.conversion is not None:
             check_multiples(_image_of(args, kwargs).shape[2:], self.conversion.total_stride)
-        return _follow(self, args, kwargs)[0]
+        output, run = _follow(self, args, kwargs)
+        for y in tensors_in(output):
+            _checked_place(run, y)
+        return output
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(protocol)
@@ -132,7 +140,20 @@ def make_equivariant(
             "this network has no forward of its class that could be followed (as in TorchScript): give one"
         )
     selector = selector or FourthPowers()
+    if any(True for _ in selector.parameters()):
+        raise InputError(
+            f"the selector {type(selector).__name__} has parameters, which nothing would train: give another"
+        )
     args = example if isinstance(example, tuple) else (example,)
+    image = _image_of(args, {})
+    if not image.is_floating_point():
+        raise InputError(
+            f"the example is {image.dtype}: give an image of floating-point numbers, as the layers take it"
+        )
+    if any(not isinstance(x, Tensor) and any(y.dim() >= 3 for y in tensors_in(x)) for x in args):
+        raise InputError("the example has images inside a list or a mapping: give a network that takes them one by one")
+    if hasattr(network, "conversion"):
+        raise InputError("the network has an attribute conversion, which the report would hide: rename it")
     converted: Any = copy.deepcopy(network)
     theirs: Any = type(network)
     converted.__class__ = _converted_class(theirs)
@@ -148,12 +169,13 @@ def make_equivariant(
             if ours.shape != original.shape:
                 raise InputError(
                     f"the converted network would give {tuple(ours.shape)} where the original gives "
-                    f"{tuple(original.shape)}, because its convolutions do not pad: give them padding"
+                    f"{tuple(original.shape)}, {OTHER_SIZES}"
                 )
         before = _shift_error(lambda *args: (network(*args), None), args, places)
         after = _shift_error(lambda *args: _follow(converted, args, {}), args, places)
     converted.conversion = ConversionReport(tuple(changes), total_stride, before, after)
-    if not isinstance(selector, FixedPhase) and after > 1e4 * torch.finfo(_image_of(args, {}).dtype).eps:
+    limit = min(1e4 * torch.finfo(image.dtype).eps, LARGEST_ERROR)
+    if not isinstance(selector, FixedPhase) and not after <= limit:
         raise InputError(
             f"the converted network still changes by {after:.1e} when the image moves, by a part that could not be "
             "seen, or because the example equals its own shift (is it blank?): try another example, or convert less"
@@ -192,9 +214,10 @@ def _total_stride(converted: nn.Module, args: tuple[Any, ...]) -> Sides:
                 x.new_zeros(*x.shape[:2], *sides) if isinstance(x, Tensor) and x.shape[2:] == size else x for x in args
             )
             continue
-        except RuntimeError:  # a layer for one size only, as a linear one
+        except RuntimeError as error:  # a layer for one size only, as a linear one
             if larger is args:
-                raise
+                text = f"the converted network has maps of other sizes than the original, {OTHER_SIZES} ({error})"
+                raise InputError(text) from error
         check_multiples(size, multiples)
         return multiples
 
@@ -215,6 +238,8 @@ def _shift_error(f: Callable[..., tuple[Any, Run | None]], args: tuple[Any, ...]
     image = _image_of(args, {})
     generator, worst = torch.Generator().manual_seed(0), 0.0
     outputs, run = f(*args)
+    if not all(bool(y.isfinite().all()) for y in tensors_in(outputs)):
+        raise InputError("the network gives values that are not finite for the example: try another one, or float32")
     for _ in range(N_SHIFTS):
         draws = [torch.randint(0, side, (len(image),), generator=generator) for side in image.shape[2:]]
         shifts = torch.stack(draws, dim=1).to(image.device)

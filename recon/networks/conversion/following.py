@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -154,6 +155,8 @@ class Run(TorchFunctionMode):
         """
         if self.with_gradient and any("torch/utils/checkpoint" in frame.f_code.co_filename for frame in _frames()):
             self.refuse("runs under activation checkpointing, whose second run is not followed", "switch it off")
+        if self.changes is not None and any(map(_is_function, _frames())):  # while it is converted
+            self.refuse("runs inside a torch.autograd.Function, whose backward is not followed", "call it directly")
         place = self.place(x)
         d = len(self.size)
         if place is None or place.axes != tuple(range(-d, 0)) or x.dim() != d + 2 or len(x) != self.batch:
@@ -271,6 +274,13 @@ def _frames() -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def _is_function(frame: FrameType) -> bool:
+    """Whether a frame is the forward of a torch.autograd.Function, whose first argument is its context."""
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    return isinstance(first, FunctionCtx)
 
 
 def _remainder(offset: Tensor | None, stride: Sides) -> Tensor | None:

@@ -168,7 +168,7 @@ def interpolate(
     size = each(size, d)
     ratios = [Fraction(n, m) for n, m in zip(core.shape[2:], size, strict=True)]
     if all(ratio == 1 for ratio in ratios):
-        return input
+        return run.put(input.clone(), place._replace(margins=(run.place(input) or place).margins))
     if mode == "area":
         return adaptive_pool(run, function, input, size)
     if align_corners:
@@ -209,9 +209,9 @@ def pad(
     run: Run, function: Any, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
     """Padding of the spatial axes becomes periodic, and is remembered as a margin; that of channels stays."""
-    if not any(pad):
-        return input
     place = run.place(input)
+    if place is not None and not any(pad):
+        return run.put(input.clone(), place)  # a new tensor, as torch's is: what follows may work in place
     by_axis = {-1 - i: (pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)}
     if place is None:
         run.refuse("pads a map by one that is followed")
