@@ -66,9 +66,11 @@ def _main(argv: list[str]) -> None:
         found += measure_all(runs, protocol.shifts, os.cpu_count() or 1)
         found += costs(runs, TURNS)
         write_figures(out / "figures.csv", found)
-    kept = arguments.page.with_name(f"{arguments.page.stem}-{'full' if arguments.full else 'short'}.csv")
-    write_figures(kept, found)
-    _write(arguments.page, Figures(read_figures(kept)), protocol.margins, arguments.full)
+    page_figures = arguments.page.with_name(f"{arguments.page.stem}-{'full' if arguments.full else 'short'}.csv")
+    if page_figures.is_file():  # sweeps that were left out stay as they are
+        found += [figure for figure in read_figures(page_figures) if figure.sweep not in {s.name for s in chosen}]
+    write_figures(page_figures, found)
+    _write(arguments.page, Figures(read_figures(page_figures)), protocol.margins, arguments.full)
 
 
 def _write(path: Path, figures: Figures, margins: dict[str, float], full: bool) -> None:

@@ -96,7 +96,7 @@ def print_proof(facts: Tree) -> None:
     table.add_row(f"{proof['shifts_of_each']} shifts by whole pixels", str(len(proof["shifted_slices"])), *errors)
     terminal(100).print(table)
     kept = "is" if proof["shift_equivariant"] else "is not"
-    print(f"Relative to the largest value, by {proof['run_by']}.")
+    print(f"|a - b| / |b| of each image, by {proof['run_by']}.")
     print(f"It {kept} shift equivariant (below {proof['tolerance']:.0e}).")
 
 

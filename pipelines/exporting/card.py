@@ -105,7 +105,7 @@ Sizes: {facts["size"]["rule"]}. Any batch.
 
 Measured when it was written, by {proof["run_by"]}.
 Data: {proof["data"]}; {", ".join(proof["slices"])}.
-Differences are the largest of an image over its largest value.
+Differences are |a - b| / |b| of each image, the root of NMSE.
 
 - From the run's own outputs: {proof["difference_from_the_run"]:.1e}.
 - f(T x) from T f(x), over {proof["shifts_of_each"]} circular shifts T by whole pixels of each of

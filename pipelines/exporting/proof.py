@@ -22,7 +22,7 @@ Exported = Callable[..., Tensor]
 
 
 class Proof(NamedTuple):
-    """What was measured of an exported form; differences are max |a - b| / max |b|.
+    """What was measured of an exported form; differences are |a - b| / |b|, the root of NMSE.
 
     Attributes:
         slices: their names.
@@ -57,7 +57,7 @@ def prove(portable: Portable, exported: Exported) -> Proof:
     difference = max(float(relative(y, each.output).max()) for y, each in zip(outputs, portable.slices, strict=True))
     if not difference < TOLERANCE:
         raise InputError(
-            f"the exported network's outputs differ from the run's by {difference:.1e} of the largest value, more than "
+            f"the exported network's outputs differ from the run's by {difference:.1e}, relative, more than "
             f"{TOLERANCE:.0e}: choose another --format"
         )
     rows, columns = portable.slices[0].size
@@ -79,6 +79,6 @@ def prove(portable: Portable, exported: Exported) -> Proof:
 
 
 def relative(output: Tensor, expected: Tensor) -> Tensor:
-    """max |a - b| / max |b| of each sample, ``(batch,)``; inf where there is anything that is not finite."""
-    error = (output - expected).flatten(1).abs().amax(1) / expected.flatten(1).abs().amax(1)
+    """|a - b| / |b| of each sample, ``(batch,)``; inf where there is anything that is not finite."""
+    error = (output - expected).flatten(1).double().norm(dim=1) / expected.flatten(1).double().norm(dim=1)
     return torch.where(error.isfinite(), error, torch.inf)

@@ -187,6 +187,6 @@ def _returned(function: Any) -> Any:
         return None
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception | SystemExit) -> str:
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said[:LONG]}" if said else type(error).__name__

@@ -79,6 +79,10 @@ def train_configured(
     training_set, validation_set, measured_set = open_data(config)
     pl.seed_everything(config.seed, verbose=False)
     task = build_task(config)
+    if not any(parameter.requires_grad for parameter in task.network.parameters()):
+        raise InputError(
+            f"the network {config.network.name} has nothing to train: measure it with recon-evaluate --model"
+        )
 
     folder = run_folder(config, resumed, first)
     recorder = RunRecorder(folder)
