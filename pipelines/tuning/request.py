@@ -12,8 +12,10 @@ import yaml
 from jsonargparse import Namespace
 
 import configs
+from pipelines.runs.checkpoints import build_task
 from pipelines.runs.checks import check_settings, open_data
 from pipelines.runs.config import expand_aliases, make_absolute, parse, settings_of
+from pipelines.runs.start import load_start
 from pipelines.runtime.bounds import MOST_CPUS
 from pipelines.runtime.nested import Tree, Value, keys, overlay
 from pipelines.runtime.stored import damaged, read_json
@@ -267,4 +269,6 @@ def _build(config: Tree, point: Point, with_data: bool) -> dict[str, Value]:
         parsed = parse(["--config", file.name])
     whole = settings_of(parsed)
     (open_data if with_data else check_settings)(parsed)
+    if with_data and parsed.init is not None:  # its classes and channels are known
+        load_start(build_task(parsed), parsed)
     return whole

@@ -114,8 +114,8 @@ def test_a_folder_holds_weights_alone_and_no_path(name):
 def test_they_are_small_and_in_the_package():
     files = [path.relative_to(ZOO.parent) for path in ZOO.rglob("*") if path.is_file()]
     sizes = {path: (ZOO.parent / path).stat().st_size for path in files}
-    assert max(sizes.values()) < 1.05e6
-    assert sum(sizes.values()) < 2.5e6
+    assert max(sizes.values()) < 4e6
+    assert sum(sizes.values()) < 6e6
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg")
     patterns = setup["options.package_data"]["pipelines"].split(", ")
@@ -145,7 +145,7 @@ def test_they_are_exact_and_with_stride_they_are_not(name, few_images):
     run.config.network.sampling = "stride"
     control = build_task(run.config).eval()
     load_weights(control, run.checkpoint)
-    assert measure(run._replace(task=control), protocol, 2)[worst] > 1e5 * bound
+    assert measure(run._replace(task=control), protocol, 2)[worst] > 1e4 * bound
 
 
 @pytest.mark.slow
