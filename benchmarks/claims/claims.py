@@ -67,7 +67,7 @@ def _exactness(figures: Figures, sweep: str, variants: tuple[str, ...], metrics:
             control = [value for metric in metrics for value in figures.values(sweep, "stride", metric, state)]
             if found and control:
                 text = (
-                    f"{variant}, {state}: {max(found):.1e} at worst (stride: {max(control):.1e}), {len(found)} figures"
+                    f"{variant}, {state}: {max(found):.1e} at worst (stride: {max(control):.1e}), n {len(found)}"
                 )
                 yield Evidence(sweep, text, exact(found, control))
 

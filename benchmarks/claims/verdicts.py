@@ -29,7 +29,9 @@ class Interval(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        """With two decimals and sign."""
+        """With two decimals and sign; of a single value that alone."""
+        if self.n < 2:
+            return f"{self.mean:+.2f}"
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
