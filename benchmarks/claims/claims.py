@@ -66,9 +66,7 @@ def _exactness(figures: Figures, sweep: str, variants: tuple[str, ...], metrics:
             found = [value for metric in metrics for value in figures.values(sweep, variant, metric, state)]
             control = [value for metric in metrics for value in figures.values(sweep, "stride", metric, state)]
             if found and control:
-                text = (
-                    f"{variant}, {state}: {max(found):.1e} at worst (stride: {max(control):.1e}), n {len(found)}"
-                )
+                text = f"{variant}, {state}: {max(found):.1e} at worst (stride: {max(control):.1e}), n {len(found)}"
                 yield Evidence(sweep, text, exact(found, control))
 
 
